@@ -1,0 +1,96 @@
+"""A kernel spec: what must be computed, on which inputs, how fast. A pure value; nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kevolve.spec.comparators import Comparator
+from kevolve.spec.domain import Domain
+from kevolve.spec.inputs import Description
+from kevolve.spec.reference import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One benchmark case: pytest's id of the parameters and their values by name."""
+
+    id: str
+    values: Mapping[str, Any]
+    targets: tuple[str, ...] | None = None  # None: every target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One set of inputs, small enough to print: arguments, a distribution and a layout by name, a seed. Never elements.
+
+    ``distribution`` and ``layout`` apply to the tensors that do not fix theirs; None leaves normal and contiguous.
+    ``origin`` says where it came from: ``case``, ``sweep``, ``drawn``, ``kept`` (a counterexample) or ``huge``.
+    """
+
+    values: Mapping[str, Any]
+    seed: int
+    distribution: str | None = None
+    layout: str | None = None
+    origin: str = "case"
+
+    def to_json(self) -> str:
+        """One line that ``--kevolve-replay`` takes."""
+        fields = {"values": dict(self.values), "seed": self.seed, "distribution": self.distribution, "layout": self.layout}
+        return json.dumps({name: value for name, value in fields.items() if value is not None}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, *, origin: str = "kept") -> Draw:
+        """Read what ``to_json`` wrote. Raises ``ValueError`` saying what was expected."""
+        try:
+            read = json.loads(text)
+            return cls(
+                values=dict(read["values"]),
+                seed=int(read["seed"]),
+                distribution=read.get("distribution"),
+                layout=read.get("layout"),
+                origin=origin,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'expected {{"values":{{…}},"seed":N}} as a failure prints it, got {text!r} ({error})') from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The least work a case needs, where the inputs' and outputs' sizes do not say it (tables read in part, matrix products)."""
+
+    bytes: float
+    operations: float = 0.0
+    dtype: str = "float32"  # the type whose peak bounds the operations
+    random_accesses: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """Everything declared by one decorated test function."""
+
+    name: str  # "rms_norm": the test function's name less "test_"; also the kernel's entry function and folder
+    nodeid: str  # "suites/test_norms.py::test_rms_norm"
+    folder: Path  # of the test file; kernels stand in folder/"kernels"/name
+    describe: Callable[..., Description]
+    reference: Reference
+    cases: tuple[Case, ...]
+    vary: Mapping[str, Domain]
+    choices: Mapping[str, tuple[Any, ...]]  # parametrised values of the arguments that `vary` does not name
+    hash: str  # over the declaration's, the test's and the reference's source
+    min_speedup: float = 1.0
+    baseline: tuple[str, ...] = ("eager", "compile")  # the first is what min_speedup is held against
+    grad: tuple[str, ...] = ()
+    mutates: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
+    tolerance: float | None = None  # relative to the output's scale; None: derived
+    compare: Mapping[int, Comparator] = field(default_factory=dict)  # by output position
+    allow: tuple[str, ...] = ()  # "aten::mm" …
+    targets: tuple[str, ...] = ()  # empty: every registered target
+    languages: tuple[str, ...] = ()  # empty: the target's preference
+    kernel: str | None = None  # "package.module:function": a kernel that exists already
+    work: Callable[..., Work] | None = None  # the case's arguments by name -> Work
+    line: int = 0
