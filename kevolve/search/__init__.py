@@ -1,0 +1,1 @@
+"""What next? The search graph, its policies and the loop."""

@@ -1,0 +1,1 @@
+"""What is kept: the graph database and its artifacts."""

@@ -1,0 +1,139 @@
+"""Samples are found by what a reference computes, whatever it and its inputs are called."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from kevolve.operators import Context
+from kevolve.operators.matching import fits
+from kevolve.operators.samples import Samples, families, settings
+from kevolve.operators.samples.library import SAMPLES
+from kevolve.operators.samples.sample import Sample
+from kevolve.operators.trace import Trace, trace_function, untraceable
+from kevolve.search.node import Graph, Node, Proposal
+from kevolve.search.policies import Step
+from kevolve.spec.inputs import Tensor
+
+X, Y, W = torch.randn(3, 5), torch.randn(3, 5), torch.randn(5)
+
+
+def found(function: Any, *values: Any) -> list[tuple[str, tuple[int, ...], dict[str, float], bool]]:
+    return [(fit.sample.name, fit.order, dict(fit.constants), fit.exact) for fit in fits(trace_function(function, values), SAMPLES)]
+
+
+def test_a_formula_is_matched_and_its_constant_bound():
+    assert found(lambda a, b: a / torch.sqrt((a * a).mean(1, True) + 3e-5) * b, X, W) == [("rms_norm", (0, 1), {"eps": 3e-5}, True)]
+
+
+def test_inputs_may_come_in_another_order():
+    assert found(lambda w, x: functional.rms_norm(x, (5,), w, 1e-6), W, X) == [("rms_norm", (1, 0), {"eps": 1e-6}, True)]
+    assert found(lambda up, gate: up * functional.silu(gate), X, Y) == [("swiglu", (1, 0), {}, True)]
+
+
+def test_a_formula_written_in_a_way_no_pattern_has_is_matched_by_its_values():
+    def odd(x):
+        return torch.exp(torch.log(torch.exp(x)) - torch.logsumexp(x, -1, keepdim=True))
+
+    assert found(odd, X) == [("softmax", (0,), {}, False)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: x * w,
+        lambda x, w: x * (x.abs().mean(-1, keepdim=True) + 1e-6).rsqrt() * w,
+        lambda x, w: functional.rms_norm(x, (5,), w, 1e-6) + 1,
+        lambda x, w: functional.rms_norm(x, (5,), w, 1e-6).sum(),
+        lambda x, w: (x.softmax(-1), w),
+        lambda x, w: x.softmax(0) * w,
+    ],
+)
+def test_what_no_sample_computes_is_not_matched(function):
+    assert found(function, X, W) == []
+
+
+def test_a_reference_without_a_trace_has_no_samples():
+    assert fits(untraceable("why"), SAMPLES) == ()
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_every_sample_matches_its_own_patterns(sample):
+    """The first pattern as a reference of its own, on the example's inputs: sentinels are its constants."""
+    from kevolve.evaluate.materialise import materialise
+    from kevolve.spec.spec import Draw
+
+    described = SimpleNamespace(describe=lambda: sample.example(), reference=SimpleNamespace(inputs=()), mutates=())
+    values = materialise(described, Draw(values={}, seed=3))
+    for pattern in sample.patterns:
+        names = [fit.sample.name for fit in fits(trace_function(pattern, values), SAMPLES)]
+        assert sample.name in names, pattern.__name__
+
+
+def context(trace: Trace, nodes: tuple[Node, ...] = (), language: str = "cpp") -> Context:
+    spec = SimpleNamespace(name="my_norm", reference=SimpleNamespace(inputs=trace.inputs))
+    return Context(spec=spec, trace=trace, target="cpu", language=language, graph=Graph(nodes), sources={}, random=random.Random(0))
+
+
+def norm(weight, x):
+    return functional.rms_norm(x, (5,), weight, 1e-6)
+
+
+def test_samples_drafts_the_default_first_and_then_settings_far_from_it():
+    given = context(trace_function(norm, (W, X), names=("layer.weight", "x")))
+    drafts = Samples().propose(given, Step(parents=()), 9)
+    knobs = families(given)["rms_norm"].knobs
+    assert [draft.knobs for draft in drafts] == list(settings(knobs))
+    assert drafts[0].knobs == {name: values[0] for name, values in knobs.items()}
+    assert all(drafts[1].knobs[name] != drafts[0].knobs[name] for name in knobs)
+    assert {(draft.family, draft.operator, draft.language, draft.parents) for draft in drafts} == {("rms_norm", "samples", "cpp", ())}
+    assert "my_norm" in drafts[0].source
+    assert "layer_weight" in drafts[0].source
+    assert len({draft.source for draft in drafts}) == 3
+
+
+def test_samples_says_nothing_twice_and_nothing_for_an_expansion():
+    trace = trace_function(norm, (W, X), names=("w", "x"))
+    first, *rest = Samples().propose(context(trace), Step(parents=()), 9)
+    node = SimpleNamespace(proposal=first)
+    assert Samples().propose(context(trace, (node,)), Step(parents=()), 9) == rest
+    older = SimpleNamespace(proposal=replace(first, source="// the template as it was"))
+    assert Samples().propose(context(trace, (older,)), Step(parents=()), 9) == [first, *rest]
+    assert Samples().propose(context(trace), Step(parents=(1,)), 9) == []
+    assert len(Samples().propose(context(trace), Step(parents=()), 1)) == 1
+
+
+def test_a_language_without_a_template_has_no_drafts():
+    trace = trace_function(norm, (W, X), names=("w", "x"))
+    assert Samples().propose(context(trace, language="fortran"), Step(parents=()), 9) == []
+
+
+def test_a_sample_with_several_constants_binds_each():
+    def affine(x):
+        return x.exp() * 0.3125 + 0.4375
+
+    sample = Sample(
+        name="affine",
+        idea="",
+        patterns=(affine,),
+        example=lambda: (Tensor(4, 6),),
+        constants={"scale": 0.3125, "shift": 0.4375},
+        templates={"cpp": "none"},
+    )
+    (fit,) = fits(trace_function(lambda x: 0.75 + x.exp() * 2.5, [X]), (sample,))
+    assert (fit.constants, fit.exact) == ({"scale": 2.5, "shift": 0.75}, True)
+
+
+def test_a_proposal_is_a_plain_value():
+    trace = trace_function(norm, (W, X), names=("w", "x"))
+    (draft,) = Samples().propose(context(trace), Step(parents=(), memory="restart"), 1)
+    assert isinstance(draft, Proposal)
+    assert draft.memory == "restart"
+    assert Path("my_norm").name in draft.source
