@@ -1,0 +1,270 @@
+"""Tensors that cross a process boundary: laid out in a memfd, described in JSON, never pickled.
+
+Input arenas are written by the judge, sealed against resizing, and mapped by the child; each tensor has a storage of its own
+with guard bytes on both sides. Output arenas are made and grown by the judge and filled by the child.
+A *layout* is a list of items, an item a list of slots, a slot ``[dtype, shape, strides, offset, position, bytes]`` for a tensor
+(strides and offset in elements, position and size of its storage in bytes) or ``{"value": …}`` for a number or None.
+An output's *meta* is ``[dtype, shape, strides, position]``: its elements lie in the arena in logical order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from kevolve.spec.dtypes import DTYPES
+
+Value: TypeAlias = torch.Tensor | int | float | bool | None
+Layout: TypeAlias = list[list[Any]]
+
+ALIGNMENT = 64
+GUARD_BYTES = 192
+GUARD_BYTE = 0xA5
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class BadMeta(ValueError):
+    """A child's description of an output that does not fit its arena."""
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The torch dtype of a name. Raises ``BadMeta``."""
+    try:
+        return _DTYPES[name]
+    except (KeyError, TypeError) as error:
+        raise BadMeta(f"dtype: expected one of {', '.join(_DTYPES)}, got {name!r}") from error
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The name of a torch dtype, ``"complex64"`` for those that no spec may name."""
+    return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+class Arena:
+    """Inputs written once by the judge; ``fd`` and ``layout`` are what a child is given.
+
+    The judge's own tensors (``items``) are the private copy that ``disturbed`` compares with: do not write to them meanwhile.
+    """
+
+    def __init__(self, items: Sequence[Sequence[Value]], layout: Layout, size: int) -> None:
+        self.items = items
+        self.layout = layout
+        self.fd = os.memfd_create("kevolve-inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, size)
+        self._map = mmap.mmap(self.fd, size)
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        self._write()
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
+
+    def _write(self) -> None:
+        self._bytes.fill_(GUARD_BYTE)
+        for slots, item in zip(self.layout, self.items, strict=True):
+            for slot, value in zip(slots, item, strict=True):
+                if isinstance(value, torch.Tensor) and slot[5]:
+                    self._bytes[slot[4] : slot[4] + slot[5]] = _storage_bytes(value, slot[5])
+
+    def disturbed(self, *, item: int | None = None, mutable: Sequence[int] = ()) -> list[str]:
+        """What a child wrote that it may not have: ``"item 3: input 0"``, ``"item 3: beyond the end of input 1"``.
+
+        ``item``: only that one. ``mutable``: positions of inputs that may change.
+        """
+        found = []
+        for number in range(len(self.layout)) if item is None else [item]:
+            for position, slot in enumerate(self.layout[number]):
+                if isinstance(slot, list):
+                    found += [f"item {number}: {what}" for what in self._changes(number, position, position in mutable)]
+        return found
+
+    def _changes(self, number: int, position: int, mutable: bool) -> list[str]:
+        start, size = self.layout[number][position][4:6]
+        found = []
+        value = self.items[number][position]
+        if size and not mutable and not torch.equal(self._bytes[start : start + size], _storage_bytes(value, size)):
+            found.append(f"input {position}")
+        end = _aligned(start + size) + GUARD_BYTES
+        if not bool((self._bytes[start - GUARD_BYTES : start] == GUARD_BYTE).all()):
+            found.append(f"before the start of input {position}")
+        if not bool((self._bytes[start + size : end] == GUARD_BYTE).all()):
+            found.append(f"beyond the end of input {position}")
+        return found
+
+    def close(self) -> None:
+        """Give the memory back; children that mapped it keep theirs."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            del self._bytes, self._map
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _aligned(position: int) -> int:
+    return -(-position // ALIGNMENT) * ALIGNMENT
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Bytes of the storage from its start to the tensor's last element."""
+    if tensor.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return int(tensor.storage_offset() + last + 1) * tensor.element_size()
+
+
+def _storage_bytes(tensor: Any, size: int) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage(), 0, (size,), (1,))
+
+
+def pack(items: Sequence[Sequence[Value]]) -> Arena:
+    """Lay CPU tensors and numbers out for a child.
+
+    Strides (0 included) and storage offsets are kept; what lies in a tensor's storage before and between its elements goes along.
+    """
+    layout: Layout = []
+    position = GUARD_BYTES
+    for item in items:
+        slots: list[Any] = []
+        for value in item:
+            if not isinstance(value, torch.Tensor):
+                slots.append({"value": value})
+                continue
+            size = _span(value)
+            slots.append(
+                [name_of(value.dtype), list(value.shape), list(value.stride()), value.storage_offset() if size else 0, position, size]
+            )
+            position = _aligned(position + size) + GUARD_BYTES
+        layout.append(slots)
+    return Arena(items, layout, position)
+
+
+class Mapped:
+    """A child's view of an input arena; ``take`` makes the tensors of one item."""
+
+    def __init__(self, fd: int, layout: Layout) -> None:
+        self.layout = layout
+        self._map = mmap.mmap(fd, os.fstat(fd).st_size)
+
+    def take(self, number: int) -> list[Value]:
+        """Item ``number``: each tensor with a storage of its own, strides and offset as the judge's."""
+        return [self._tensor(*slot) if isinstance(slot, list) else slot["value"] for slot in self.layout[number]]
+
+    def _tensor(self, name: str, shape: list[int], strides: list[int], offset: int, position: int, size: int) -> torch.Tensor:
+        dtype = _DTYPES[name]
+        if not size:
+            return torch.empty_strided(shape, strides, dtype=dtype)
+        flat = torch.frombuffer(self._map, dtype=dtype, count=size // dtype.itemsize, offset=position)
+        return flat.as_strided(shape, strides, offset)
+
+
+def unpack(fd: int, layout: Layout) -> list[list[Value]]:
+    """Every item of an arena, sharing its memory."""
+    mapped = Mapped(fd, layout)
+    return [mapped.take(number) for number in range(len(layout))]
+
+
+class Outputs:
+    """An output arena, the judge's side: it alone changes the size, so that a child fills no memory beyond ``most_bytes``."""
+
+    def __init__(self, *, bytes: int = 1 << 20, most_bytes: int = 1 << 40) -> None:
+        self.fd = os.memfd_create("kevolve-outputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.most_bytes = most_bytes
+        os.ftruncate(self.fd, bytes)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_outputs(arena: Outputs, metas: Sequence[Sequence[Any]]) -> list[list[torch.Tensor]]:
+    """The outputs a child described, as copies of our own. Raises ``BadMeta``: nothing in ``metas`` is trusted."""
+    size = os.fstat(arena.fd).st_size
+    with mmap.mmap(arena.fd, size, prot=mmap.PROT_READ) as mapped:
+        return [[_output(mapped, size, meta) for meta in _sequence(item)] for item in _sequence(metas)]
+
+
+def _sequence(given: object) -> Sequence[Any]:
+    if not isinstance(given, list):
+        raise BadMeta(f"outputs: expected a list, got {given!r:.80}")
+    return given
+
+
+def _output(mapped: mmap.mmap, size: int, meta: Any) -> torch.Tensor:
+    if not isinstance(meta, list) or len(meta) != 4:
+        raise BadMeta(f"an output: expected [dtype, shape, strides, position], got {meta!r:.80}")
+    dtype, shape, strides, position = dtype_named(meta[0]), _sizes(meta[1]), _sizes(meta[2]), meta[3]
+    numel = math.prod(shape)
+    if len(strides) != len(shape):
+        raise BadMeta(f"strides: expected {len(shape)} numbers, got {strides}")
+    if not isinstance(position, int) or position < 0 or position + numel * dtype.itemsize > size:
+        raise BadMeta(f"an output of {numel} x {meta[0]} at {position} does not lie in an arena of {size} bytes")
+    if not numel:
+        return torch.empty_strided(shape, [min(stride, 1 << 40) for stride in strides], dtype=dtype)
+    data = bytearray(mapped[position : position + numel * dtype.itemsize])
+    values = torch.frombuffer(data, dtype=dtype).view(shape)
+    return values if list(values.stride()) == strides else _restrided(values, strides)
+
+
+def _restrided(values: torch.Tensor, strides: list[int]) -> torch.Tensor:
+    """The values with a child's strides where no two elements share a place and little is wasted; else contiguous."""
+    reach = 1
+    for stride, size in sorted((stride, size) for size, stride in zip(values.shape, strides, strict=True) if size > 1):
+        if stride < reach:
+            return values
+        reach += (size - 1) * stride
+    if reach > 4 * values.numel() + 1024:
+        return values
+    return torch.empty_strided(values.shape, strides, dtype=values.dtype).copy_(values)
+
+
+def _sizes(given: object) -> list[int]:
+    if not isinstance(given, list) or len(given) > 32 or not all(type(size) is int and 0 <= size < 1 << 62 for size in given):
+        raise BadMeta(f"sizes: expected integers of at least 0, got {given!r:.80}")
+    return given
+
+
+class Filler:
+    """A child's side of an output arena. ``grow(bytes)`` asks the judge for a larger one."""
+
+    def __init__(self, fd: int, grow: Callable[[int], None]) -> None:
+        self._fd = fd
+        self._grow = grow
+        self._used = 0
+        self._size = os.fstat(fd).st_size
+        self._map = mmap.mmap(fd, self._size)
+
+    def put(self, tensor: torch.Tensor) -> list[Any]:
+        """Copy a CPU tensor in; its meta."""
+        position, count = self._used, tensor.numel()
+        meta = [name_of(tensor.dtype), list(tensor.shape), list(tensor.stride()), position]
+        if count:
+            self._reserve(position + count * tensor.element_size())
+            place = torch.frombuffer(self._map, dtype=tensor.dtype, count=count, offset=position)
+            place.view(tensor.shape).copy_(tensor)
+        return meta
+
+    def _reserve(self, end: int) -> None:
+        self._used = _aligned(end)
+        if self._used > self._size:
+            self._size = max(self._used, 2 * self._size)
+            self._grow(self._size)
+            self._map = mmap.mmap(self._fd, self._size)

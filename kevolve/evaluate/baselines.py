@@ -1,0 +1,193 @@
+"""The processes that a timing compares: a candidate's, the eager reference's, and forks of a compiled reference."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from kevolve.evaluate.arena import pack
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.contents import Contents, Pool
+from kevolve.spec.reference import Reference
+from kevolve.spec.spec import Case, Spec
+from kevolve.targets import Target
+
+CANDIDATE = "candidate"
+EAGER = "eager"
+COMPILE = "compile"
+START_S = 60.0  # loading a kernel or a reference
+COMPILE_S = 240.0  # torch.compile with a cold cache
+_COMPILED_SETS = 3  # sets of other sizes, so that a compiled reference has met that they differ
+
+
+def positions(spec: Spec, names: Sequence[str]) -> list[int]:
+    """Where the inputs named stand."""
+    return [spec.reference.inputs.index(name) for name in names]
+
+
+def gradients(spec: Spec, pool: Pool) -> dict[str, Any]:
+    """What every command about gradients carries."""
+    return {"grad": positions(spec, spec.grad), "grad_outputs": pool.grad_outputs}
+
+
+def open_candidate(workers: Workers, spec: Spec, candidate: Candidate, *, target: Target, pool: Pool) -> Child:
+    """A fresh process with the candidate loaded, ready for ``time_inputs``. Raises ``ChildFailed``."""
+    child = _entered(workers, target, candidate.language)
+    try:
+        if candidate.callable is not None:
+            child.call("load_callable", deadline_s=START_S, path=candidate.callable, **gradients(spec, pool))
+        else:
+            child.call(
+                "load_candidate",
+                deadline_s=START_S,
+                language=candidate.language,
+                artifact=str(candidate.artifact),
+                entry=candidate.entry,
+                backward=bool(spec.grad),
+                **gradients(spec, pool),
+            )
+        if spec.constant:
+            child.call("prepare", deadline_s=START_S, positions=positions(spec, spec.constant))
+    except ChildFailed:
+        child.close()
+        raise
+    return child
+
+
+def open_reference(workers: Workers, spec: Spec, case: Case, *, target: Target, language: str, pool: Pool) -> Child:
+    """A fresh process with the eager reference loaded. Raises ``ChildFailed``."""
+    child = _entered(workers, target, language)
+    try:
+        _load_reference(child, spec, case, pool, compiled=False)
+    except ChildFailed:
+        child.close()
+        raise
+    return child
+
+
+def _load_reference(child: Child, spec: Spec, case: Case, pool: Pool, *, compiled: bool) -> None:
+    child.call(
+        "load_reference",
+        deadline_s=START_S,
+        reference=reference_fields(spec.reference),
+        values={name: case.values[name] for name in spec.reference.init or ()},
+        compile="default" if compiled else False,
+        **gradients(spec, pool),
+    )
+
+
+def _entered(workers: Workers, target: Target, language: str) -> Child:
+    child = workers.child(target=target, language=language)
+    try:
+        child.call("enter", deadline_s=START_S, target=target.name, stage="time")
+    except ChildFailed:
+        child.close()
+        raise
+    return child
+
+
+def reference_fields(reference: Reference) -> dict[str, Any]:
+    """A reference as JSON."""
+    return {**asdict(reference), "file": str(reference.file)}
+
+
+class Templates:
+    """Compiled references: compiled once a case in a process of their own, forked for every pair. Thread-safe; close it.
+
+    The compiler is imported once: the process of a later case is forked from one that holds nothing else. A reference that could not be
+    compiled is remembered with its reason.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._roots: dict[tuple[str, str], Child] = {}
+        self._made: dict[tuple[str, ...], Child | ChildFailed] = {}
+
+    def fork(self, spec: Spec, case: Case, *, target: Target, language: str, pool: Pool) -> Child:
+        """A process with the compiled reference of ``case``. Raises ``ChildFailed`` with the reason where there is none."""
+        key = (spec.nodeid, spec.hash, case.id, target.name, language)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._compiled(spec, case, target, language, pool)
+            found = self._made[key]
+            if isinstance(found, ChildFailed):
+                raise found
+            return found.fork()
+
+    def _compiled(self, spec: Spec, case: Case, target: Target, language: str, pool: Pool) -> Child | ChildFailed:
+        try:
+            child = self._root(target, language).fork()
+        except ChildFailed as error:
+            return error
+        try:
+            _load_reference(child, spec, case, pool, compiled=True)
+            with pack(_compile_sets(pool)) as arena:
+                child.call("warm", deadline_s=COMPILE_S, fds=[arena.fd], layout=arena.layout)
+        except ChildFailed as error:
+            child.close()
+            return error
+        return child
+
+    def _root(self, target: Target, language: str) -> Child:
+        """A process that has imported the compiler."""
+        if (target.name, language) not in self._roots:
+            child = _entered(self._workers, target, language)
+            try:
+                child.call("time_compiler", deadline_s=START_S)
+            except ChildFailed:
+                child.close()
+                raise
+            self._roots[target.name, language] = child
+        return self._roots[target.name, language]
+
+    def close(self) -> None:
+        """End the compiled processes."""
+        with self._lock:
+            for made in (*self._made.values(), *self._roots.values()):
+                if isinstance(made, Child):
+                    made.close()
+            self._made.clear()
+            self._roots.clear()
+
+    def __enter__(self) -> Templates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:
+    contents = Contents(pool.fd, pool.layout, pool.seed)
+    count = min(_COMPILED_SETS, len(pool.layout))
+    return [contents.inputs(number) for number in range(count)]  # more than one only from a bank, whose sets do not overwrite each other
+
+
+Opener = Callable[[], Child]
+
+
+def openers(
+    workers: Workers,
+    spec: Spec,
+    case: Case,
+    candidate: Candidate,
+    *,
+    target: Target,
+    baselines: Sequence[str],
+    pool: Pool,
+    templates: Templates,
+) -> Mapping[str, Opener]:
+    """How each side's process is made, by name; the candidate first. Raises ``ValueError`` for an unknown baseline."""
+    language = candidate.language
+    known: dict[str, Opener] = {
+        EAGER: lambda: open_reference(workers, spec, case, target=target, language=language, pool=pool),
+        COMPILE: lambda: templates.fork(spec, case, target=target, language=language, pool=pool),
+    }
+    unknown = [name for name in baselines if name not in known]
+    if unknown:
+        raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")
+    sides: dict[str, Opener] = {CANDIDATE: lambda: open_candidate(workers, spec, candidate, target=target, pool=pool)}
+    return sides | {name: known[name] for name in baselines}

@@ -1,0 +1,352 @@
+"""One candidate through the plan: loaded in a child, traced on a small shape, run on every draw, compared, and on a failure shrunk."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kevolve.evaluate.arena import BadMeta, Outputs, pack, read_outputs
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.compare import compare
+from kevolve.evaluate.materialise import grad_outputs
+from kevolve.evaluate.operators import forbidden
+from kevolve.evaluate.oracle import forward
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.plan import Plan, of_draws
+from kevolve.evaluate.shrink import shrink
+from kevolve.evaluate.threads import one_thread
+from kevolve.spec.spec import Draw, Spec
+
+if TYPE_CHECKING:
+    from kevolve.targets import Target
+
+BATCH_BYTES = 64 << 20  # inputs handed over at once
+SHRINK_S = 10.0
+_REPEATED = 8  # draws of a batch that are run a second time
+_REPORTED = 40  # failing draws compared in full before the rest of a batch is left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """A draw that failed, and how."""
+
+    draw: Draw
+    outcome: Outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One check under way. ``count`` and ``excluded`` grow as draws are judged."""
+
+    workers: Workers
+    spec: Spec
+    candidate: Candidate
+    target: Target
+    deadline_s: float
+    child: Child | None = None
+    count: int = 0
+    excluded: list[str] = field(default_factory=list)
+
+
+def check(
+    workers: Workers,
+    spec: Spec,
+    candidate: Candidate,
+    plan: Plan,
+    *,
+    target: Target,
+    deadline_s: float,
+    kept: Sequence[Draw] = (),
+) -> Outcome:
+    """Judge ``candidate`` on ``kept`` counterexamples, then on the whole plan.
+
+    ``deadline_s``: for loading, and for each batch of draws. PASSED with ``detail`` ``draws`` and ``excluded`` (counts), or the outcome of
+    the first failing draw, shrunk: ``detail["draw"]`` is the JSON that replays it. Raises ``ReferenceFailed``, never for the candidate.
+    """
+    if not plan.draws and not kept:
+        raise ValueError(f"{spec.nodeid}: a plan without draws judges nothing")
+    run = _Run(workers=workers, spec=spec, candidate=candidate, target=target, deadline_s=deadline_s)
+    try:
+        with one_thread():
+            return _judge(run, plan, kept)
+    finally:
+        _end(run)
+
+
+def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
+    refused = _start(run) or _smoke(run, plan if plan.draws else of_draws(run.spec, kept))
+    if refused is not None:
+        return refused
+    for stage in ((of_draws(run.spec, kept),) if kept else ()) + (plan,):
+        failures, failing = _run_plan(run, stage)
+        if failures:
+            return _report(run, stage, failures, failing)
+    detail = {"draws": run.count, "excluded": len(run.excluded), "excluded_because": run.excluded[:5], "notes": list(plan.notes)}
+    return Outcome(status=Status.PASSED, stage=Stage.PROPERTIES, detail=detail)
+
+
+def _end(run: _Run) -> None:
+    if run.child is not None:
+        run.child.close()
+        run.child = None
+
+
+def _failed(error: ChildFailed, stage: Stage) -> Outcome:
+    message = error.message + (f"\n--- its output ends with\n{error.log.rstrip()}" if error.log.strip() else "")
+    return Outcome(status=error.status, stage=stage, message=message, detail={"log": error.log} if error.log else {})
+
+
+# --- the child ---
+
+
+def _start(run: _Run) -> Outcome | None:
+    """A fresh child with the candidate loaded; the outcome where it does not load."""
+    _end(run)
+    run.child = run.workers.child(target=run.target, language=run.candidate.language)
+    try:
+        run.child.call("enter", deadline_s=run.deadline_s, target=run.target.name, stage="check")
+        if run.candidate.callable is not None:
+            loaded = run.child.call("load_callable", deadline_s=run.deadline_s, path=run.candidate.callable, **_grad(run.spec))
+        else:
+            artifact = {"artifact": str(run.candidate.artifact), "entry": run.candidate.entry, "backward": bool(run.spec.grad)}
+            arguments: dict[str, Any] = {"language": run.candidate.language, **artifact, **_grad(run.spec)}
+            loaded = run.child.call("load_candidate", deadline_s=run.deadline_s, **arguments)
+        if loaded.fields.get("prepare") is True and run.spec.constant:
+            run.child.call("prepare", deadline_s=run.deadline_s, positions=_positions(run.spec, run.spec.constant))
+    except ChildFailed as error:
+        return _failed(error, Stage.LOAD)
+    return None
+
+
+def _positions(spec: Spec, names: Sequence[str]) -> list[int]:
+    return [spec.reference.inputs.index(name) for name in names]
+
+
+def _grad(spec: Spec, count: int = 0) -> dict[str, Any]:
+    return {"grad": _positions(spec, spec.grad), "grad_outputs": count}
+
+
+def _smoke(run: _Run, plan: Plan) -> Outcome | None:
+    """One small draw with the operators it dispatches traced: a kernel that calls the library is none."""
+    assert run.child is not None
+    number = min(range(len(plan.draws)), key=lambda draw: _bytes(plan.inputs(draw)) or 1 << 60)
+    item, grads = _item(run.spec, plan, number)
+    with pack([item]) as arena:
+        try:
+            reply = run.child.call("trace", deadline_s=run.deadline_s, fds=(arena.fd,), layout=arena.layout, **_grad(run.spec, grads))
+        except ChildFailed as error:
+            return _with_draw(run, _failed(error, Stage.SMOKE), plan.draws[number])
+    if run.candidate.callable is not None:
+        return None
+    called = forbidden(reply.fields.get("operators", ()), run.spec.allow)
+    if not called:
+        return None
+    message = f"calls library operators: {', '.join(called)}; the spec allows {', '.join(run.spec.allow) or 'none'} (allow=)"
+    return Outcome(status=Status.REWARD_HACK, stage=Stage.SMOKE, message=message, detail={"operators": called})
+
+
+# --- draws ---
+
+
+def _item(spec: Spec, plan: Plan, number: int) -> tuple[tuple[Any, ...], int]:
+    """What the candidate is given for a draw: the inputs, then the gradients of the outputs, and how many these are."""
+    inputs = plan.inputs(number)
+    if not spec.grad:
+        return inputs, 0
+    draw = plan.draws[number]
+    grads = grad_outputs(spec, draw, forward(spec, draw, inputs))
+    return (*inputs, *grads), len(grads)
+
+
+def _bytes(inputs: Sequence[Any]) -> int:
+    return sum(value.numel() * value.element_size() for value in inputs if isinstance(value, torch.Tensor))
+
+
+def _batches(plan: Plan) -> Iterator[list[int]]:
+    """Draw numbers in order, as many at once as ``BATCH_BYTES`` of inputs."""
+    batch: list[int] = []
+    size = 0
+    for number in range(len(plan.draws)):
+        more = _bytes(plan.inputs(number))
+        if batch and size + more > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(number)
+        size += more
+    if batch:
+        yield batch
+
+
+def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
+    """The failing draws of the first batch that has any, and how many of it failed at least."""
+    for batch in _batches(plan):
+        failures = _run_batch(run, plan, batch)
+        if failures:
+            return failures, len(failures)
+    return [], 0
+
+
+def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
+    """Run a batch in the child and judge every draw of it."""
+    assert run.child is not None
+    given = [_item(run.spec, plan, number) for number in batch]
+    step = max(1, len(batch) // _REPEATED)
+    repeat = list(range(0, len(batch), step))[:_REPEATED]
+    mutates = _positions(run.spec, run.spec.mutates)
+    with pack([item for item, _ in given]) as arena, Outputs() as outputs:
+        arguments = {"layout": arena.layout, "mutates": mutates, "repeat": repeat, **_grad(run.spec, given[0][1])}
+        try:
+            reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
+            first = read_outputs(outputs, reply.fields.get("outputs", ()))
+            again = read_outputs(outputs, reply.fields.get("repeated", ()))
+        except ChildFailed as error:
+            # an item that it had not begun yet is none of ours to blame: then it is the batch's first
+            return [_Failure(draw=plan.draws[batch[error.progress or 0]], outcome=_failed(error, Stage.PROPERTIES))]
+        except BadMeta as error:
+            return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]
+        if (len(first), len(again)) != (len(batch), len(repeat)):
+            message = f"a forged answer: expected {len(batch)} and {len(repeat)} results, got {len(first)} and {len(again)}"
+            return [_broken(plan.draws[batch[0]], message)]
+        failures = _disturbed(plan, batch, arena.disturbed(mutable=mutates))
+    return failures or _judged(run, plan, batch, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
+
+
+def _disturbed(plan: Plan, batch: Sequence[int], found: Sequence[str]) -> list[_Failure]:
+    """Inputs that the candidate wrote to, or memory around them."""
+    failures = []
+    for text in found[:_REPORTED]:
+        item, _, what = text.removeprefix("item ").partition(": ")
+        message = f"wrote to {what}" + ("" if " of " in what else ", which mutates= does not name")
+        failures.append(_broken(plan.draws[batch[int(item)]], message))
+    return failures
+
+
+def _broken(draw: Draw, message: str) -> _Failure:
+    return _Failure(draw=draw, outcome=Outcome(status=Status.RUNTIME_ERROR, stage=Stage.PROPERTIES, message=message))
+
+
+def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:
+    """Compare every draw of a batch with its oracle, which is computed only now that the candidate has answered."""
+    failures: list[_Failure] = []
+    for number, output in zip(batch, outputs, strict=True):
+        expected = plan.expected(number)
+        run.count += 1
+        if expected.unreliable is not None:
+            run.excluded.append(f"{_arguments(plan.draws[number])}: {expected.unreliable}")
+        outcome = compare(run.spec, expected, output, plan.inputs(number))
+        if not outcome.passed:
+            failures.append(_Failure(draw=plan.draws[number], outcome=outcome))
+            if len(failures) == _REPORTED:
+                break
+    return failures
+
+
+def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:
+    """Results of a second call with the same inputs: right once is not enough."""
+    for number, output in zip(numbers, outputs, strict=True):
+        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number))
+        if not outcome.passed:
+            message = f"right at first, and wrong when called again with the same inputs: {outcome.message}"
+            return [_Failure(draw=plan.draws[number], outcome=replace(outcome, message=message))]
+    return []
+
+
+# --- the report of a failure ---
+
+
+def _report(run: _Run, plan: Plan, failures: Sequence[_Failure], count: int) -> Outcome:
+    """The first failing draw, shrunk unless each trial would last until the deadline."""
+    summary = _summary(plan, failures, count)
+    if failures[0].outcome.status is Status.TIMEOUT:
+        return _with_draw(run, failures[0].outcome, failures[0].draw, summary)
+    alone = _alone(run, plan, failures)
+    if alone is None:
+        summary = "\n".join(filter(None, (summary, "no draw fails alone: it depends on the calls before")))
+        return _with_draw(run, failures[0].outcome, failures[0].draw, summary)
+    smallest = _shrunk(run, plan, alone)
+    return _with_draw(run, smallest.outcome, smallest.draw, summary)
+
+
+def _alone(run: _Run, plan: Plan, failures: Sequence[_Failure]) -> _Failure | None:
+    """The first draw that fails in a child of its own; memory that was written to may have been another draw's."""
+    _start(run)
+    suspects = [failure.draw for failure in failures[:4]]
+    after = plan.draws.index(suspects[0]) + 1
+    for draw in (*suspects, *plan.draws[after : after + 1]):
+        failure = _try(run, draw)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _shrunk(run: _Run, plan: Plan, first: _Failure) -> _Failure:
+    """The smallest failure that is found within ``SHRINK_S``."""
+    deadline = time.monotonic() + SHRINK_S
+    known = {draw.to_json(): False for draw in plan.draws[: plan.draws.index(first.draw)]}
+    known[first.draw.to_json()] = True
+    found = {first.draw.to_json(): first}
+
+    def fails(draw: Draw) -> bool:
+        key = draw.to_json()
+        if key in known:
+            return known[key]
+        failure = _try(run, draw)
+        known[key] = failure is not None
+        if failure is not None:
+            found[key] = failure
+        return known[key]
+
+    smallest = shrink(
+        run.spec,
+        first.draw,
+        fails,
+        seed=plan.seed,
+        cap=plan.cap,
+        examples=plan.examples,
+        may_go_on=lambda: time.monotonic() < deadline,
+    )
+    return found.get(smallest.to_json(), first)
+
+
+def _try(run: _Run, draw: Draw) -> _Failure | None:
+    """How one more draw fails, or None. A child that a former trial ended is replaced."""
+    before = run.count, list(run.excluded)
+    try:
+        failures = _run_batch(run, of_draws(run.spec, (draw,)), [0])
+    finally:
+        run.count, run.excluded = before
+    if failures and failures[0].outcome.status in (Status.RUNTIME_ERROR, Status.TIMEOUT):
+        _start(run)
+    return failures[0] if failures else None
+
+
+def _summary(plan: Plan, failures: Sequence[_Failure], count: int) -> str:
+    """``16 draws of the plan fail; cols at 37, 101, 165, …``."""
+    if count < 2:
+        return ""
+    least = "at least " if count == _REPORTED else ""
+    swept = [failure.draw.values for failure in failures if failure.draw.origin == "sweep"]
+    names = [name for name in plan.spec.vary if len({str(values[name]) for values in swept}) > max(8, len(swept) // 2)]
+    sizes = [f"{name} = {', '.join(str(values[name]) for values in swept[:8])}{', …' if len(swept) > 8 else ''}" for name in names]
+    return f"{least}{count} draws of {len(plan.draws)} fail" + (f", in the sweep at {sizes[0]}" if sizes else "")
+
+
+def _arguments(draw: Draw) -> str:
+    """``rows=1, cols=37, dtype=float32, normal, contiguous``."""
+    parts = [f"{name}={value}" for name, value in draw.values.items()]
+    return ", ".join([*parts, *(part for part in (draw.distribution, draw.layout) if part)])
+
+
+def _with_draw(run: _Run, outcome: Outcome, draw: Draw, summary: str = "") -> Outcome:
+    """The outcome with the draw, its arguments and the line that replays it."""
+    replay = f"pytest {shlex.quote(f'{run.spec.nodeid}[properties]')} --kevolve-replay {shlex.quote(draw.to_json())}"
+    lines = [f"{run.candidate.name} at {_arguments(draw)}", outcome.message, summary, f"replay: {replay}"]
+    counts = {"draws": run.count, "excluded": len(run.excluded)}
+    detail: Mapping[str, Any] = {**outcome.detail, **counts, "draw": draw.to_json(), "replay": replay}
+    return replace(outcome, message="\n".join(line for line in lines if line), detail=detail)

@@ -1,0 +1,351 @@
+"""The judge's side of its children: fork one, ask it, watch it, end it. Nothing a child says is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import select
+import shutil
+import struct
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kevolve.evaluate import sandbox
+from kevolve.evaluate.channel import Closed, Garbage, Message, close_all, pair
+from kevolve.evaluate.fork_server import End, ForkServer, ServerFailed, tail
+from kevolve.evaluate.outcome import Status
+from kevolve.evaluate.sandbox import Limits, children_of
+
+if TYPE_CHECKING:
+    from kevolve.targets import Target
+
+__all__ = ["Child", "ChildFailed", "Limits", "Reply", "ServerFailed", "Workers"]
+
+_FORK_S = 30.0
+_END_S = 5.0
+_WATCH_S = 0.02  # how often memory and processes are looked at
+_LOG_TAIL_BYTES = 4000
+_GIB = 1 << 30
+_PROGRESS = struct.Struct("<q")
+
+
+class ChildFailed(Exception):
+    """A child did not answer as it should: the candidate raised, crashed, took too much or too long.
+
+    ``status``: RUNTIME_ERROR or TIMEOUT. ``log``: the tail of what it printed. ``progress``: the index of the last item it had
+    begun, or None.
+    """
+
+    def __init__(self, status: Status, message: str, *, log: str = "", progress: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.log = log
+        self.progress = progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A child's answer: untrusted fields, and descriptors that the receiver closes."""
+
+    fields: Mapping[str, Any]
+    fds: tuple[int, ...] = ()
+
+
+class Workers:
+    """Servers by environment, and the children forked from them. Thread-safe.
+
+    ``sys_path``: where references and targets are imported from (pytest's ``sys.path``). ``scratch``: a folder of this run.
+    ``cache``: where torch.compile keeps what it made for references; None: in ``scratch``.
+    """
+
+    def __init__(self, *, sys_path: Sequence[str], scratch: Path, limits: Limits | None = None, cache: Path | None = None) -> None:
+        self._sys_path = [str(Path(path).resolve()) for path in sys_path if path]
+        self._scratch = scratch.resolve()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._compile_cache = (cache.resolve() if cache else self._scratch) / "inductor"
+        self.limits = limits or Limits()
+        self._servers: dict[tuple[Any, ...], ForkServer] = {}
+        self._children: set[Child] = set()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        if not sandbox.landlock_version():
+            sandbox.hide_memory()  # Landlock would keep children from it; see sandbox
+
+    def child(self, *, target: Target, language: str) -> Child:
+        """Fork a child for one candidate from the server of this target and language, started when needed.
+
+        Raises ``ServerFailed`` when the environment cannot run a server at all.
+        """
+        environment = self._environment(target, language)
+        for _ in range(2):  # a server that died since it was last used is replaced once
+            server = self._server(target, language, environment)
+            with contextlib.suppress(ServerFailed):
+                return self._fork(server, target)
+        raise ServerFailed(f"the worker's server died twice:\n{tail(server.log.read_bytes())}")
+
+    def isolation(self, *, target: Target, language: str) -> dict[str, Any]:
+        """What confines an untrusted candidate here, by name, as the system answered when asked for it."""
+        with self.child(target=target, language=language) as child:
+            confined = child.call("confine", deadline_s=_FORK_S).fields["isolation"]
+        server = self._server(target, language, self._environment(target, language))
+        return {**(server.isolation or {}), **confined}
+
+    def close(self) -> None:
+        """End every server and its children."""
+        with self._lock:
+            servers, children = list(self._servers.values()), list(self._children)
+            self._servers.clear()
+        for child in children:
+            child.close()
+        for server in servers:
+            server.close()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def opened(self, child: Child) -> None:
+        """Remember a child, so that ``close`` ends it."""
+        with self._lock:
+            self._children.add(child)
+
+    def ended(self, child: Child) -> None:
+        """Forget a child."""
+        with self._lock:
+            self._children.discard(child)
+
+    def folder(self) -> Path:
+        """A new scratch directory for one child."""
+        path = self._scratch / f"child-{os.getpid()}-{next(self._numbers)}"
+        path.mkdir()
+        return path
+
+    def _environment(self, target: Target, language: str) -> dict[str, str]:
+        clean = {"PATH": os.defpath, "HOME": str(self._scratch), "LANG": "C.UTF-8", "USER": "kevolve"}
+        clean["TORCHINDUCTOR_CACHE_DIR"] = str(self._compile_cache)
+        return clean | dict(target.environment(language))
+
+    def _server(self, target: Target, language: str, environment: Mapping[str, str]) -> ForkServer:
+        key = (target.name, language, *sorted(environment.items()))
+        with self._lock:
+            server = self._servers.get(key)
+            if server is None or not server.alive:
+                log = self._scratch / f"server-{os.getpid()}-{next(self._numbers)}.log"
+                server = ForkServer(target=target.name, language=language, environment=environment, sys_path=self._sys_path, log=log)
+                self._servers[key] = server
+        server.wait_ready()
+        return server
+
+    def _fork(self, server: ForkServer, target: Target) -> Child:
+        parts = _Parts(self.folder())
+        fields = {
+            "scratch": str(parts.folder),
+            "limits": self.limits.to_json(),
+            "server": server.pid,
+            "address_space": getattr(target, "limits_address_space", True),
+            "programs": getattr(target, "starts_programs", False),
+        }
+        try:
+            pid = server.ask("fork", parts.theirs, **fields)["pid"]
+        except ServerFailed:
+            parts.drop()
+            raise
+        return Child(self, server, int(pid), parts)
+
+
+class _Parts:
+    """What judge and child share: a socket, a page for progress, a log, a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.channel, self._socket = pair()
+        self.progress_fd = os.memfd_create("kevolve-progress", os.MFD_CLOEXEC)
+        os.ftruncate(self.progress_fd, mmap.PAGESIZE)
+        self.progress = mmap.mmap(self.progress_fd, mmap.PAGESIZE)
+        self.log_fd = os.memfd_create("kevolve-log", os.MFD_CLOEXEC)
+
+    @property
+    def theirs(self) -> tuple[int, int, int]:
+        """Descriptors for the child, in the order that it takes them."""
+        return (self._socket.fileno(), self.progress_fd, self.log_fd)
+
+    def handed_over(self) -> None:
+        """The child has its end: close ours, so that its death closes the socket."""
+        self._socket.close()
+
+    def log(self) -> str:
+        size = os.fstat(self.log_fd).st_size
+        return tail(os.pread(self.log_fd, _LOG_TAIL_BYTES, max(0, size - _LOG_TAIL_BYTES)))
+
+    def drop(self) -> None:
+        self._socket.close()
+        self.channel.close()
+        self.progress.close()
+        close_all((self.progress_fd, self.log_fd))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Child:
+    """One forked process. One call at a time; a context manager that leaves no process and no folder behind."""
+
+    def __init__(self, workers: Workers, server: ForkServer, pid: int, parts: _Parts) -> None:
+        self.pid = pid
+        self._workers = workers
+        self._server = server
+        self._parts = parts
+        self._closed = False
+        self._end: End | None = None
+        self._base_bytes: int | None = None
+        parts.handed_over()
+        workers.opened(self)
+
+    @property
+    def max_rss_bytes(self) -> int | None:
+        """The most memory it had resident, once it has ended."""
+        return self._end.max_rss_bytes if self._end else None
+
+    def call(self, command: str, *, deadline_s: float, fds: Sequence[int] = (), **arguments: Any) -> Reply:
+        """Ask and wait. ``arguments`` are JSON; an output arena is the last of ``fds``.
+
+        Raises ``ChildFailed``; after a crash, a kill or a time-out every further call raises it too.
+        """
+        deadline = time.monotonic() + deadline_s
+        _PROGRESS.pack_into(self._parts.progress, 0, -1)
+        try:
+            self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
+            while "grow" in (message := self._receive(deadline)).fields:
+                self._grow(message.fields["grow"], fds)
+        except TimeoutError:
+            self.kill()
+            raise self._failed(f"no answer to {command!r} within {deadline_s:g} s", Status.TIMEOUT) from None
+        except Closed:
+            raise self._failed(self._why_closed()) from None
+        except Garbage as error:
+            self.kill()
+            raise self._failed(f"answered {command!r} with something that is no message: {error}") from None
+        if "error" in message.fields:
+            close_all(message.fds)
+            raise self._failed(_raised(message.fields["error"]))
+        return Reply(fields=message.fields, fds=message.fds)
+
+    def fork(self, *, deadline_s: float = _FORK_S) -> Child:
+        """A copy of this child as it is now, with a folder and a conversation of its own. Not for a confined candidate."""
+        parts = _Parts(self._workers.folder())
+        self._server.ask("expect")
+        pid = None
+        try:
+            pid = int(self.call("fork", deadline_s=deadline_s, fds=parts.theirs, scratch=str(parts.folder)).fields["pid"])
+        except (ChildFailed, KeyError, TypeError, ValueError):
+            parts.drop()
+            raise
+        finally:
+            self._server.send("adopt", pid=pid)
+        return Child(self._workers, self._server, pid, parts)
+
+    def kill(self) -> None:
+        """End it and its process group now; a no-op when it has ended."""
+        if self._end is None:
+            self._server.send("kill", pid=self.pid)
+            self._end = self._server.end_of(self.pid, timeout_s=_END_S)
+
+    def close(self) -> None:
+        """Kill it, and remove its folder."""
+        if not self._closed:
+            self._closed = True
+            self.kill()
+            self._server.forget(self.pid)
+            self._workers.ended(self)
+            self._parts.drop()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _receive(self, deadline: float) -> Message:
+        """The next message, looking after the child meanwhile."""
+        poll = select.poll()
+        poll.register(self._parts.channel, select.POLLIN)
+        wait_s = 0.002  # short at first: most answers come at once, and a first look costs more than they do
+        while not poll.poll(1000 * max(0.0, min(wait_s, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            wait_s = _WATCH_S
+            self._watch()
+        return self._parts.channel.receive(timeout_s=max(0.001, deadline - time.monotonic()))
+
+    def _watch(self) -> None:
+        """The second line behind the limits that the child put on itself."""
+        resident, processes = _resident_bytes(self.pid), _descendants(self.pid)
+        if self._base_bytes is None:
+            self._base_bytes = min(resident, _GIB)
+        limits = self._workers.limits
+        problem = None
+        if resident - self._base_bytes > limits.memory_bytes:
+            problem = f"out of memory: {resident / _GIB:.1f} GiB resident, the limit is {limits.memory_bytes / _GIB:g} GiB"
+        elif processes > limits.processes:
+            problem = f"made {processes} processes, the limit is {limits.processes}"
+        elif self._server.end_of(self.pid, timeout_s=0) is not None:
+            raise Closed("ended, and something else holds its socket")
+        if problem:
+            self.kill()
+            raise self._failed(problem)
+
+    def _grow(self, size: Any, fds: Sequence[int]) -> None:
+        """Make the output arena larger, as far as the limit allows: only the judge changes its size."""
+        if not fds or type(size) is not int or not 0 < size <= self._workers.limits.memory_bytes:
+            raise Garbage(f"asked for an output arena of {size!r:.40} bytes, the limit is {self._workers.limits.memory_bytes}")
+        if size > os.fstat(fds[-1]).st_size:
+            os.ftruncate(fds[-1], size)
+        self._parts.channel.send({"grown": size}, timeout_s=_END_S)
+
+    def _why_closed(self) -> str:
+        self._end = self._end or self._server.end_of(self.pid, timeout_s=0.5)
+        if self._end is None:
+            self.kill()
+            return "closed its socket without a result"
+        return self._end.describe()
+
+    def _failed(self, message: str, status: Status = Status.RUNTIME_ERROR) -> ChildFailed:
+        (item,) = _PROGRESS.unpack_from(self._parts.progress, 0)
+        return ChildFailed(status, message, log=self._parts.log(), progress=item if item >= 0 else None)
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory", "not enough memory")
+
+
+def _raised(error: Any) -> str:
+    """The candidate's exception in a few lines; every part of it is untrusted text."""
+    fields = error if isinstance(error, Mapping) else {}
+    kind, message = f"{fields.get('type', 'Exception'):.80}", f"{fields.get('message', '')!s:.4000}"
+    memory = "out of memory: " if kind == "MemoryError" or any(words in message for words in _OUT_OF_MEMORY) else ""
+    lines = fields.get("traceback", [])
+    where = "".join(f"\n  {line!s:.300}" for line in lines[:8]) if isinstance(lines, list) else ""
+    return f"{memory}{kind}: {message}{where}"
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0
+
+
+def _descendants(pid: int) -> int:
+    """How many processes it has made that live."""
+    found, unvisited = 0, [pid]
+    while unvisited and found < 10_000:
+        children = children_of(unvisited.pop())
+        found += len(children)
+        unvisited += children
+    return found

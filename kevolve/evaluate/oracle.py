@@ -1,0 +1,239 @@
+"""What a draw's outputs should be: the reference run with every floating dtype lifted to float64, and once as it is declared.
+
+Upcasting the inputs alone is no oracle: a ``.to(torch.float32)`` inside the reference would keep the reference's own error. A dispatch
+mode sees every operator, backward ones too, so it lifts what is made or converted inside as well. A reference that reinterprets bits
+(``Tensor.view(dtype)``) cannot be lifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from kevolve.evaluate.lifting import Lift, lift
+from kevolve.evaluate.materialise import grad_outputs
+from kevolve.evaluate.threads import threads_for
+from kevolve.evaluate.tolerance import few, step, tolerance
+from kevolve.spec.dtypes import DTYPES, dtype_name
+from kevolve.spec.reference import resolve
+from kevolve.spec.spec import Draw, Spec
+
+_KEPT = 1 << 16  # elements up to which what is allowed is kept ready beside the oracle
+_FEW = 64  # outputs below which one native run says too little of the error: noisy runs are added
+_NOISY_INPUTS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedOutput:
+    """One output. ``oracle`` is float64 for floating outputs, else exact; ``native`` is kept only where it is not finite throughout."""
+
+    oracle: torch.Tensor
+    dtype: torch.dtype  # of the native reference
+    stride: tuple[int, ...]
+    tolerance: float = 0.0
+    native_error: float = 0.0
+    native: torch.Tensor | None = None
+    unreliable: str | None = None  # why its values are not judged; dtype and shape are
+    allowed: torch.Tensor | None = None  # small outputs: tolerance * (|oracle| + row scale) + step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a candidate must return for one draw: the forward's outputs, then gradients, then mutated inputs.
+
+    ``reduction``: the longest sum inside the reference.
+    """
+
+    outputs: tuple[ExpectedOutput, ...]
+    reduction: int
+
+    @property
+    def unreliable(self) -> str | None:
+        """Why outputs of this draw are excluded, or None."""
+        reasons = [f"output {position}: {output.unreliable}" for position, output in enumerate(self.outputs) if output.unreliable]
+        return "; ".join(reasons) or None
+
+
+class ReferenceFailed(Exception):
+    """The reference raised on inputs of its own domain, or returned what is no tensor; the message says which draw."""
+
+
+def expect(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> Expected:
+    """The oracle for ``inputs`` (what ``materialise`` gave, without grad_outputs).
+
+    Raises ``ReferenceFailed`` with the draw, where the reference refuses it.
+    """
+    with threads_for(inputs):
+        return _expect(spec, draw, inputs)
+
+
+def _expect(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> Expected:
+    native, oracle, reduction, noisy = _runs(spec, draw, inputs)
+    coarsest = _coarsest(inputs)
+    outputs: list[ExpectedOutput] = []
+    for position, (found, exact) in enumerate(zip(native, oracle, strict=True)):
+        other = None if noisy is None else noisy[position]
+        outputs.append(_expected(spec, found, exact, other, coarsest, reduction))
+    return Expected(outputs=tuple(outputs), reduction=reduction)
+
+
+def forward(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The reference's outputs as declared, without gradients: what ``grad_outputs`` are shaped by."""
+    with torch.no_grad(), threads_for(inputs):
+        return flat(resolve(spec.reference, draw.values)(*_own(spec, inputs)))
+
+
+def flat(outputs: Any) -> tuple[Any, ...]:
+    """The outputs as a tuple: None gives none, a tensor one, nested tuples their leaves. Raises ``TypeError`` for anything else."""
+    if outputs is None:
+        return ()
+    if isinstance(outputs, torch.Tensor | bool | int | float):
+        return (outputs,)
+    if isinstance(outputs, tuple | list):
+        return tuple(leaf for output in outputs for leaf in flat(output))
+    raise TypeError(f"outputs: expected tensors, numbers or tuples of them, got {type(outputs).__name__}")
+
+
+def row_scale(oracle: torch.Tensor) -> torch.Tensor:
+    """The root mean square over the last axis (below two axes over the whole), broadcastable; finite elements only."""
+    scale = _rms(oracle)
+    if bool(torch.isfinite(scale).all()):
+        return scale
+    magnitude = torch.where(oracle.isfinite(), oracle, 0.0).abs()
+    largest = magnitude.amax(dim=-1, keepdim=True) if oracle.dim() > 1 else magnitude.max()
+    unit = torch.where(largest > 0, largest, 1.0)
+    return _rms(torch.where(oracle.isfinite(), oracle / unit, 0.0)) * unit
+
+
+def _rms(values: torch.Tensor) -> torch.Tensor:
+    if values.dim() > 1:
+        norm: torch.Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+        return norm.div_(max(1, values.shape[-1]) ** 0.5)
+    whole: torch.Tensor = torch.linalg.vector_norm(values)
+    return whole.div_(max(1, values.numel()) ** 0.5)
+
+
+def _runs(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor], int, list[torch.Tensor] | None]:
+    """The native run, the lifted run, the longest reduction seen, and a noisy run where an output has few elements."""
+    try:
+        call = resolve(spec.reference, draw.values)
+        native, grads = _call(spec, draw, call, inputs, None)
+        lifting = Lift()
+        with lifting:
+            oracle, _ = _call(spec, draw, call, _lifted(inputs), _lifted(grads))
+        noisy = _noisy(spec, draw, call, inputs, grads) if _is_small(native, inputs) else None
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        raise ReferenceFailed(f"the reference {spec.reference.path} failed on {draw.to_json()}: {type(error).__name__}: {error}") from error
+    return native, oracle, lifting.reduction, noisy
+
+
+def _call(
+    spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any] | None
+) -> tuple[list[torch.Tensor], Sequence[Any]]:
+    """Forward outputs, gradients, mutated inputs as 0-d or larger tensors; and the grad_outputs (drawn when None)."""
+    inputs = _own(spec, inputs)
+    if not spec.grad:
+        with torch.no_grad():
+            outputs = flat(call(*inputs))
+        return [_as_tensor(output) for output in (*outputs, *_named(spec, spec.mutates, inputs))], ()
+    wanted = tuple(value.detach().requires_grad_() for value in _named(spec, spec.grad, inputs))
+    by_name = dict(zip(spec.grad, wanted, strict=True))
+    outputs = flat(call(*(by_name.get(name, value) for name, value in zip(_names(spec, inputs), inputs, strict=True))))
+    grads = grad_outputs(spec, draw, outputs) if grads is None else grads
+    floating = [output for output in outputs if isinstance(output, torch.Tensor) and output.is_floating_point()]
+    gradients = torch.autograd.grad(floating, wanted, list(grads), materialize_grads=True)
+    return [_as_tensor(output) for output in (*outputs, *gradients, *_named(spec, spec.mutates, inputs))], grads
+
+
+def _names(spec: Spec, inputs: Sequence[Any]) -> tuple[str, ...]:
+    return (*spec.reference.inputs, *(f"input {position}" for position in range(len(spec.reference.inputs), len(inputs))))[: len(inputs)]
+
+
+def _named(spec: Spec, names: Sequence[str], inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(inputs[spec.reference.inputs.index(name)] for name in names)
+
+
+def _own(spec: Spec, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The inputs with the mutated ones copied."""
+    if not spec.mutates:
+        return tuple(inputs)
+    named = zip(_names(spec, inputs), inputs, strict=True)
+    return tuple(_copy(value) if name in spec.mutates and isinstance(value, torch.Tensor) else value for name, value in named)
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in memory of its own, strides kept."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+
+def _as_tensor(output: Any) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output.detach()
+    return torch.tensor(output, dtype=torch.float64 if isinstance(output, float) else None)
+
+
+def _is_small(native: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
+    floating = [output.numel() for output in native if output.is_floating_point()]
+    read = sum(value.numel() for value in inputs if isinstance(value, torch.Tensor))
+    return bool(floating) and min(floating) <= _FEW and read <= _NOISY_INPUTS
+
+
+def _noisy(
+    spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]
+) -> list[torch.Tensor]:
+    """A lifted run whose operators each round at random."""
+    accumulated = DTYPES["float64" if _coarsest(inputs) == "float64" else "float32"]
+    with Lift(noise=accumulated.eps / 2, seed=draw.seed % 2**32):
+        return _call(spec, draw, call, _lifted(inputs), _lifted(grads))[0]
+
+
+def _expected(
+    spec: Spec, native: torch.Tensor, exact: torch.Tensor, noisy: torch.Tensor | None, coarsest: str | None, reduction: int
+) -> ExpectedOutput:
+    """One output with what it may differ by."""
+    made = ExpectedOutput(oracle=exact, dtype=native.dtype, stride=native.stride())
+    if native.shape != exact.shape:
+        # the candidate is held to the declared dtype's shape
+        reason = f"its shape depends on rounding: {list(native.shape)} as declared, {list(exact.shape)} in float64"
+        return replace(made, oracle=native.to(exact.dtype), unreliable=reason)
+    if not native.is_floating_point():
+        return made
+    name = dtype_name(native.dtype)
+    size = exact.abs().add_(row_scale(exact)).clamp_min_(1e-300)
+    error, finite = _native_error(native, exact, size)
+    if noisy is not None and noisy.shape == exact.shape:
+        error = few(max(error, _native_error(noisy, exact, size)[0]), exact.numel())
+    allowed = tolerance(error, output=name, coarsest=coarsest or name, reduction=reduction, declared=spec.tolerance)
+    return replace(
+        made,
+        tolerance=allowed or 0.0,
+        native_error=error,
+        native=None if finite else native,
+        unreliable=f"the reference itself errs by {error:.1e} at {name}" if allowed is None else None,
+        allowed=size.mul_(allowed).add_(step(name)) if allowed is not None and exact.numel() <= _KEPT else None,
+    )
+
+
+def _native_error(native: torch.Tensor, exact: torch.Tensor, size: torch.Tensor) -> tuple[float, bool]:
+    """The greatest error over elements finite on both sides, beyond one subnormal step; and whether all were."""
+    if not native.numel():
+        return 0.0, True
+    difference = (native.to(torch.float64) - exact).abs_().sub_(step(dtype_name(native.dtype))).div_(size)
+    greatest = float(difference.max())
+    if greatest == greatest and greatest != torch.inf:
+        return max(greatest, 0.0), True
+    difference = torch.where(native.isfinite() & exact.isfinite(), difference, 0.0).nan_to_num_(0.0)
+    return max(float(difference.max()), 0.0), False
+
+
+def _coarsest(inputs: Sequence[Any]) -> str | None:
+    """The least precise floating dtype among the inputs."""
+    floating = [value.dtype for value in inputs if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return dtype_name(max(floating, key=lambda dtype: torch.finfo(dtype).eps)) if floating else None
+
+
+def _lifted(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(lift(value) for value in values)

@@ -1,0 +1,166 @@
+"""The worker's side of timing: blocks of calls on never-seen contents, and the outputs of some for the judge to verify.
+
+Commands: ``time_inputs`` (the pool of contents), ``time_block`` (timed calls), ``time_bound`` (calls for the judge's own clock),
+``time_outputs`` (what a timed call returned), ``time_compiler`` (import torch.compile, to fork from). Every call of a process has a
+number, counted from 0 over all its blocks.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kevolve.evaluate.arena import Filler
+from kevolve.evaluate.contents import Contents
+
+if TYPE_CHECKING:
+    from kevolve.evaluate.worker import WorkerState
+
+_SNAPSHOT_BYTES = 4 << 20  # outputs up to here are copied the moment the last call has returned
+_SLOT = "timed"  # where the session lies in the worker's named sets
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """The timed calls of one process."""
+
+    contents: Contents
+    constants: dict[int, Any]  # by position: what the kernel's own preparation made of ``constant=`` inputs
+    mutates: tuple[int, ...]
+    number: int = 0
+    last: tuple[Any, ...] = ()
+    kept: list[tuple[Any, ...]] = field(default_factory=list)  # outputs of the last calls
+
+    def next_inputs(self) -> tuple[Any, ...]:
+        """The inputs of the next call."""
+        inputs = list(self.contents.inputs(self.number))
+        self.number += 1
+        for position, prepared in self.constants.items():
+            inputs[position] = prepared
+        self.last = tuple(inputs)
+        return self.last
+
+
+class _Batch(Sequence[tuple[Any, ...]]):
+    """The inputs of ``count`` calls, each made when it is asked for, in order and outside the timed window."""
+
+    def __init__(self, session: Session, count: int) -> None:
+        self._session = session
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        return self._session.next_inputs()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return (self._session.next_inputs() for _ in range(self._count))
+
+
+def handle(state: WorkerState, command: str, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Answer one ``time_…`` command. Raises ``ValueError`` for an unknown one, and whatever the kernel raises."""
+    if command == "time_inputs":
+        return _inputs(state, arguments, fds[0]), ()
+    if command == "time_compiler":
+        return _compiler(), ()
+    if command not in _COMMANDS:
+        raise ValueError(f"unknown command {command!r}; expected time_inputs, {', '.join(_COMMANDS)}")
+    session: Any = state.inputs[_SLOT][0][0]
+    return _COMMANDS[command](state, session, arguments, fds), ()
+
+
+def _inputs(state: WorkerState, arguments: Mapping[str, Any], fd: int) -> dict[str, Any]:
+    """Map a pool; ``layout``, ``seed``, ``mutates`` (positions) as the judge has them."""
+    contents = Contents(fd, arguments["layout"], arguments["seed"], place=state.target.place)
+    session = Session(contents=contents, constants={}, mutates=tuple(arguments.get("mutates", ())))
+    if state.constant:
+        prepared = state.prepared(contents.inputs(0))
+        session.constants = {position: prepared[position] for position in state.constant}
+    state.inputs[_SLOT] = [(session,)]
+    gc.freeze()
+    return {}
+
+
+def _compiler() -> dict[str, Any]:
+    """Import what ``torch.compile`` needs, single-threaded, so that processes forked from here need not."""
+    for name in ("torch._dynamo", "torch._inductor.compile_fx"):
+        importlib.import_module(name)
+    gc.freeze()
+    return {}
+
+
+def _block(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """``warm`` untimed calls, then ``count`` timed ones; times in microseconds a call."""
+    session.kept = []
+    for number in range(int(arguments["warm"])):
+        state.begin(number)
+        state.call(session.next_inputs())
+    state.target.synchronise()
+    count = int(arguments["count"])
+    gc.disable()
+    times, outputs = state.target.time_block(_callable(state), _Batch(session, count))
+    snapshot = _snapshot(outputs, session)
+    gc.enable()
+    session.kept = [_as_tuple(output) for output in outputs]
+    if snapshot is not None:
+        # where inputs are mutated only the last call's remain: earlier ones have been written anew
+        session.kept = [snapshot] if session.mutates else [*session.kept[:-1], snapshot]
+    replayed = None if times.replayed_us is None else list(times.replayed_us)
+    return {"launched_us": list(times.launched_us), "replayed_us": replayed}
+
+
+def _callable(state: WorkerState) -> Any:
+    """The kernel itself where nothing needs to stand between."""
+    if state.grad or state.loaded is None:
+        return lambda *inputs: state.call(inputs)
+    return state.loaded.call
+
+
+def _snapshot(outputs: Sequence[Any], session: Session) -> tuple[Any, ...] | None:
+    """A copy of the last call's outputs at once: what another thread still writes afterwards comes too late."""
+    if not outputs:
+        return None
+    last = _as_tuple(outputs[-1]) + tuple(session.last[position] for position in session.mutates)
+    if not all(isinstance(value, torch.Tensor) for value in last):
+        return None
+    if not session.mutates and sum(value.nbytes for value in last) > _SNAPSHOT_BYTES:
+        return None
+    return tuple(value.detach().clone(memory_format=torch.preserve_format) for value in last)
+
+
+def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """Calls one after another with nothing between them, for the judge to time by its own clock."""
+    inputs, call = session.next_inputs(), _callable(state)
+    session.kept = []
+    for _number in range(int(arguments["count"])):
+        call(*inputs)
+    state.target.synchronise()
+    return {}
+
+
+def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """The outputs of the call ``back`` before the last one timed, or of the earliest kept, into the output arena."""
+    back = min(int(arguments["back"]), len(session.kept) - 1)
+    found = session.kept[-1 - back]
+
+    def grow(size: int) -> None:
+        state.channel.send({"grow": size})
+        state.channel.receive()
+
+    filler = Filler(fds[0], grow)
+    return {"outputs": [[filler.put(state.target.fetch(value.detach())) for value in found]], "back": back}
+
+
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+
+_COMMANDS = {"time_block": _block, "time_bound": _bound, "time_outputs": _outputs}

@@ -1,0 +1,301 @@
+"""How much faster a candidate is than its baselines: process pairs, palindromic rounds of blocks, verified outputs.
+
+A pair is one fresh process a side. Inside it the sides take turns in rounds A B C C B A of blocks that last ``target.blocks.min_us`` each;
+every timed call gets contents that its process has not seen (``contents``), and the outputs of randomly chosen timed calls are
+compared with the oracle afterwards. The clock is the target's, in the worker; the judge's own clock bounds what it claims.
+Baselines are timed anew beside every candidate, never remembered: on a shared machine only times of the same pair compare.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+
+from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.client import Workers
+from kevolve.evaluate.contents import Contents, Pool, case_pool
+from kevolve.evaluate.floor import case_work, floor_us, fraction_of_light, suspect
+from kevolve.evaluate.materialise import grad_outputs
+from kevolve.evaluate.oracle import forward
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.pairs import Hack, PairPlan, SideFailed
+from kevolve.evaluate.series import Series, faster, forms
+from kevolve.evaluate.statistics import CONFIDENCE, FEWEST_PAIRS, Interval, interval, undecided, verdict
+from kevolve.evaluate.verification import verify
+from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.targets import Peaks, Target
+
+_VERIFY_S = 0.6  # seconds for oracle and comparison a case, beyond the first verified call
+_EXTENSION = 2  # an undecided verdict is looked at once more, with this many times the pairs
+_QUICK_PAIRS = 2
+_QUICK_BUDGET_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One candidate's speed on one case. Times are microseconds; ``samples_s`` are the candidate's blocks, seconds a call.
+
+    ``outcome``: PASSED, or TOO_SLOW, SUSPECT, REWARD_HACK, INCORRECT_*, RUNTIME_ERROR, TIMEOUT, NOT_MEASURED, with its reason.
+    ``time_us`` and each of ``baseline_us``: medians by form, ``launched`` and ``replayed`` (None where calls cannot be replayed).
+    ``unavailable``: baselines that could not be timed, and why. ``verified``: how many timed calls were compared with the oracle.
+    """
+
+    outcome: Outcome
+    time_us: Mapping[str, float | None] = field(default_factory=dict)
+    baseline_us: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    speedup: Mapping[str, Interval] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    floor_us: float | None = None
+    speed_of_light: float | None = None
+    pairs: int = 0
+    verified: int = 0
+    method: str = ""
+    samples_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickTime:
+    """A rough speed for the search. ``fitness``: the speedup over eager, 0 where ``outcome`` is a failure."""
+
+    outcome: Outcome
+    fitness: float = 0.0
+    time_us: float | None = None
+    baseline_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is timed and where."""
+
+    workers: Workers
+    spec: Spec
+    case: Case
+    candidate: Candidate
+    target: Target
+
+
+def measure(
+    workers: Workers,
+    spec: Spec,
+    case: Case,
+    candidate: Candidate,
+    *,
+    target: Target,
+    baselines: Sequence[str],
+    seed: int,
+    pairs: int = FEWEST_PAIRS,
+    peaks: Peaks | None = None,
+    unread: frozenset[str] = frozenset(),
+    templates: Templates | None = None,
+    pool: Pool | None = None,
+    budget_s: float = 2.0,
+    deadline_s: float = 60.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measurement:
+    """Time ``candidate`` on ``case`` against ``baselines``; the first is what ``spec.min_speedup`` is held against.
+
+    ``seed``: secret; contents, orders and verified calls follow from it. ``pairs``: at least 7, twice as many where the first look
+    leaves ``min_speedup`` inside the interval (a modelled target takes one). ``peaks``, ``unread``: for the speed of light.
+    ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
+    of the first look should take. ``deadline_s``: for one block.
+    Raises ``ValueError`` for an unknown baseline, and what the description or the reference raises on the case's own inputs.
+    """
+    subject = Subject(workers=workers, spec=spec, case=case, candidate=candidate, target=target)
+    reason = target.unmeasured(candidate.language)
+    if reason is not None:
+        return _unmeasured(reason)
+    rng = random.Random(seed)
+    with _closing(subject, pool, templates, seed) as (contents, compiled):
+        sides = _openers(subject, baselines, contents, compiled)
+        wanted = 1 if target.modelled else pairs
+        series = Series(sides, _plan(subject, contents, budget_s / wanted, deadline_s, clock), rng)
+        try:
+            series.run(wanted)
+            if not target.modelled and _wants_more(series, baselines, spec.min_speedup):
+                series.run(wanted * (_EXTENSION - 1))
+            return _judged(subject, series, contents, baselines, peaks or Peaks(), unread)
+        except SideFailed as failed:
+            return Measurement(outcome=_failure(failed), unavailable=series.unavailable)
+        except Hack as hack:
+            return Measurement(outcome=_hack(hack), unavailable=series.unavailable)
+
+
+def quick(
+    workers: Workers,
+    spec: Spec,
+    case: Case,
+    candidate: Candidate,
+    *,
+    target: Target,
+    seed: int,
+    pool: Pool | None = None,
+    pairs: int = _QUICK_PAIRS,
+    verified: bool = False,
+    deadline_s: float = 30.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> QuickTime:
+    """A rough speedup over eager from few pairs, for the search: no interval, no verdict on ``min_speedup``.
+
+    ``verified``: compare a timed call with the oracle (the paired stage always does). Raises as ``measure``.
+    """
+    reason = target.unmeasured(candidate.language)
+    if reason is not None:
+        return QuickTime(outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=reason))
+    subject = Subject(workers=workers, spec=spec, case=case, candidate=candidate, target=target)
+    rng = random.Random(seed)
+    with _closing(subject, pool, None, seed) as (contents, compiled):
+        sides = _openers(subject, (EAGER,), contents, compiled)
+        wanted = 1 if target.modelled else pairs
+        series = Series(sides, _plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), rng)
+        try:
+            series.run(wanted)
+        except SideFailed as failed:
+            return QuickTime(outcome=_failure(failed, Stage.QUICK))
+        except Hack as hack:
+            return QuickTime(outcome=_hack(hack, Stage.QUICK))
+        outcome = Outcome(status=Status.PASSED, stage=Stage.QUICK)
+        if verified:
+            outcome, _ = verify(spec, case, contents, series.answers, budget_s=0.0, rng=rng, clock=clock)
+        if EAGER in series.unavailable:
+            outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=f"eager: {series.unavailable[EAGER]}")
+        if not outcome.passed:
+            return QuickTime(outcome=outcome)
+        times = {side: median(block.launched_us for block in series.blocks(side)) for side in (CANDIDATE, EAGER)}
+        fitness = interval(series.log_ratios(EAGER)).estimate
+        return QuickTime(outcome=outcome, fitness=fitness, time_us=times[CANDIDATE], baseline_us=times[EAGER])
+
+
+def timed_pool(spec: Spec, case: Case, *, seed: int) -> Pool:
+    """Contents for the timed calls of ``case``, gradients of its outputs included; close it. Raises as ``measure``."""
+    return case_pool(spec, case, seed=seed, grad_outputs=lambda draw, inputs: _grads(spec, draw, inputs))
+
+
+def _grads(spec: Spec, draw: Draw, inputs: Sequence[object]) -> Sequence[object]:
+    return grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
+
+
+def _openers(subject: Subject, baselines: Sequence[str], pool: Pool, templates: Templates) -> Mapping[str, Opener]:
+    return openers(
+        subject.workers,
+        subject.spec,
+        subject.case,
+        subject.candidate,
+        target=subject.target,
+        baselines=baselines,
+        pool=pool,
+        templates=templates,
+    )
+
+
+def _plan(subject: Subject, pool: Pool, pair_s: float, deadline_s: float, clock: Callable[[], float]) -> PairPlan:
+    return PairPlan(
+        policy=subject.target.blocks,
+        pool=pool,
+        mutates=positions(subject.spec, subject.spec.mutates),
+        budget_s=pair_s,
+        deadline_s=deadline_s,
+        exact=subject.target.modelled,
+        clock=clock,
+    )
+
+
+@contextmanager
+def _closing(subject: Subject, pool: Pool | None, templates: Templates | None, seed: int) -> Iterator[tuple[Pool, Templates]]:
+    """The pool and the templates given, or ones that end here."""
+    own_pool = timed_pool(subject.spec, subject.case, seed=seed) if pool is None else None
+    own_templates = Templates(subject.workers) if templates is None else None
+    try:
+        yield pool or own_pool, templates or own_templates  # type: ignore[misc]  # one of each two is there
+    finally:
+        for own in (own_pool, own_templates):
+            if own is not None:
+                own.close()
+
+
+def _wants_more(series: Series, baselines: Sequence[str], threshold: float) -> bool:
+    first = baselines[0] if baselines else None
+    return first in series.baselines and undecided(interval(series.log_ratios(str(first))), threshold)
+
+
+def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[str], peaks: Peaks, unread: frozenset[str]) -> Measurement:
+    """The record's figures and the outcome, correctness first."""
+    if not series.pairs:
+        return _unmeasured("; ".join(f"{side}: {why}" for side, why in series.unavailable.items()) or "no baseline", series.unavailable)
+    outcome, verified = verify(
+        subject.spec, subject.case, pool, series.answers, budget_s=_VERIFY_S, rng=series.rng, clock=series.plan.clock
+    )
+    speedup = {side: interval(series.log_ratios(side)) for side in series.baselines}
+    times = {side: forms(series.blocks(side)) for side in (CANDIDATE, *series.baselines)}
+    time_us = faster(times[CANDIDATE])
+    floor = _floor(subject, series, pool, peaks, unread)
+    if outcome.passed:
+        outcome = _speed_outcome(subject, series, speedup, baselines, suspect(time_us, floor, peaks))
+    return Measurement(
+        outcome=outcome,
+        time_us=times[CANDIDATE],
+        baseline_us={side: times[side] for side in series.baselines},
+        speedup=speedup,
+        unavailable=series.unavailable,
+        floor_us=floor,
+        speed_of_light=fraction_of_light(floor, time_us),
+        pairs=len(series.pairs),
+        verified=verified,
+        method=_method(series, subject.target),
+        samples_s=tuple(block.launched_us / 1e6 for block in series.blocks(CANDIDATE)),
+    )
+
+
+def _floor(subject: Subject, series: Series, pool: Pool, peaks: Peaks, unread: frozenset[str]) -> float | None:
+    if not series.answers:
+        return None
+    inputs = Contents(pool.fd, pool.layout, pool.seed).inputs(0)
+    return floor_us(case_work(subject.spec, subject.case, inputs, series.answers[0].outputs, unread=unread), peaks)
+
+
+def _speed_outcome(
+    subject: Subject, series: Series, speedup: Mapping[str, Interval], baselines: Sequence[str], suspicion: str | None
+) -> Outcome:
+    hack = series.overclaimed()
+    if hack is not None:
+        return Outcome(status=Status.REWARD_HACK, stage=Stage.PAIRED, message=hack)
+    if suspicion is not None:
+        return Outcome(status=Status.SUSPECT, stage=Stage.PAIRED, message=suspicion)
+    first, threshold = baselines[0], subject.spec.min_speedup
+    if first not in speedup:
+        return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=f"{first}: {series.unavailable[first]}")
+    found = speedup[first]
+    status = verdict(found, threshold)
+    if status is Status.PASSED:
+        return Outcome(status=status, stage=Stage.PAIRED)
+    message = f"{found.estimate:.3f}x over {first} [{found.low:.3f}, {found.high:.3f}], expected at least {threshold:g}x"
+    return Outcome(status=status, stage=Stage.PAIRED, message=message)
+
+
+def _method(series: Series, target: Target) -> str:
+    if target.modelled:
+        return "one pair by the target's model"
+    policy = target.blocks
+    rounds = len(series.pairs[0].blocks[CANDIDATE]) // 2
+    return (
+        f"{len(series.pairs)} process pairs x {rounds} palindromic rounds of blocks of at least {policy.min_us / 1e3:g} ms, "
+        f"{policy.warm_calls} untimed calls after a hand-over, cache {policy.cache}; mean log ratio a pair, "
+        f"{CONFIDENCE:.0%} Student interval over pairs"
+    )
+
+
+def _unmeasured(reason: str, unavailable: Mapping[str, str] | None = None) -> Measurement:
+    return Measurement(outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=reason), unavailable=unavailable or {})
+
+
+def _failure(failed: SideFailed, stage: Stage = Stage.PAIRED) -> Outcome:
+    detail = {"log": failed.error.log} if failed.error.log else {}
+    return Outcome(status=failed.error.status, stage=stage, message=f"while it was timed: {failed.error.message}", detail=detail)
+
+
+def _hack(hack: Hack, stage: Stage = Stage.PAIRED) -> Outcome:
+    return Outcome(status=Status.REWARD_HACK, stage=stage, message=str(hack))

@@ -1,0 +1,300 @@
+"""The untrusted side: one child, one candidate. Answers the judge's commands until the judge closes the socket.
+
+Commands: ``ping``, ``enter``, ``confine``, ``load_candidate``, ``load_callable``, ``load_reference``, ``warm``, ``prepare``,
+``trace``, ``run``, ``fork``; those that begin with ``time_`` go to ``kevolve.evaluate.timed``.
+
+Every command may carry ``grad`` (positions of the inputs to differentiate by) and ``grad_outputs`` (how many trailing inputs of an
+item are gradients of the outputs); they stay set until the next command that carries them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import mmap
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kevolve import registry
+from kevolve.evaluate import sandbox
+from kevolve.evaluate.arena import Filler, Mapped
+from kevolve.evaluate.channel import Channel, Closed, Message, close_all
+from kevolve.evaluate.state import WorkerState, check_outputs, private_copy
+from kevolve.languages import Loaded
+from kevolve.spec.reference import Reference, resolve
+
+__all__ = ["WorkerState", "main", "serve"]
+
+_SOCKET_FD, _PROGRESS_FD = 3, 4
+_TRACEBACK_LINES = 6
+_LONGEST_MESSAGE = 4000
+
+
+# --- commands ---
+
+
+def _ping(_: WorkerState, __: Mapping[str, Any], ___: tuple[int, ...]) -> dict[str, Any]:
+    return {"pid": os.getpid()}
+
+
+def _enter(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    state.target = registry.load("targets", arguments["target"])
+    state.target.enter(arguments["stage"])
+    return {}
+
+
+def _confine(state: WorkerState, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
+    """Give up what an untrusted candidate may not have."""
+    programs = bool(state.fields["programs"])
+    limits = sandbox.from_json(state.fields["limits"])
+    return {"isolation": dict(sandbox.confine(limits, scratch=Path(state.fields["scratch"]), programs=programs))}
+
+
+def _load_candidate(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    language = registry.load("languages", arguments["language"])
+    _confine(state, arguments, fds)
+    state.source = arguments["artifact"]
+    state.loaded = language.load(Path(arguments["artifact"]), entry=arguments["entry"], target=state.target)
+    return {"backward": state.loaded.backward is not None, "prepare": state.loaded.prepare is not None}
+
+
+def _load_callable(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    module_name, _, name = arguments["path"].partition(":")
+    module = importlib.import_module(module_name)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part)
+    state.loaded = Loaded(call=found, backward=getattr(module, f"{name}_backward", None), prepare=getattr(module, f"{name}_prepare", None))
+    state.trusted, state.source = True, getattr(module, "__file__", None)
+    return {"backward": state.loaded.backward is not None, "prepare": state.loaded.prepare is not None}
+
+
+def _load_reference(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    given = dict(arguments["reference"])
+    given |= {"file": Path(given["file"]), "inputs": tuple(given["inputs"])}
+    given["init"] = tuple(given["init"]) if given.get("init") is not None else None
+    reference = Reference(**given)
+    call = resolve(reference, arguments.get("values", {}))
+    if arguments.get("compile"):
+        call = torch.compile(call, dynamic=False, mode=arguments["compile"])
+    state.loaded = Loaded(call=call)
+    state.trusted, state.source = True, str(reference.file)
+    return {}
+
+
+def _warm(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Compile and call once in a thread of its own, so that this one has no OpenMP pool and can be forked."""
+    mapped = Mapped(fds[0], arguments["layout"])
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for number in range(len(mapped.layout)):
+                state.begin(number)
+                state.call(state.prepared(_placed(state, mapped.take(number))))
+        except Exception as error:  # noqa: BLE001  a reference may raise anything; the main thread reports it
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return {}
+
+
+def _prepare(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    state.constant = tuple(arguments["positions"])
+    return {}
+
+
+class _Recorder(TorchDispatchMode):
+    """Names of the operators that reach the dispatcher."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch's own switch: else the first call here imports its compiler, which takes a second and needs a cache folder."""
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names[func._schema.name] = None
+        return func(*args, **(kwargs or {}))
+
+
+def _trace(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    mapped, recorder = Mapped(fds[0], arguments["layout"]), _Recorder()
+    for number in range(len(mapped.layout)):
+        state.begin(number)
+        inputs = state.prepared(_placed(state, mapped.take(number)))
+        with recorder:
+            outputs = state.call(inputs)
+        check_outputs(outputs, inputs, trusted=state.trusted)
+    return {"operators": list(recorder.names)}
+
+
+def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Call with every item; then once more with those named in ``repeat``.
+
+    ``mutates``: positions of inputs that the call may change; it gets private copies, whose final state is returned after the outputs.
+    An item's outputs are read only after the next call, so that one buffer given out twice shows.
+    """
+    mapped = Mapped(fds[0], arguments["layout"])
+    mutates = tuple(arguments.get("mutates", ()))
+    filler = Filler(fds[1], lambda size: _grow(state, size))
+    count, repeat = len(mapped.layout), list(arguments.get("repeat", ()))
+    metas: list[list[Any]] = []
+    held: tuple[Any, ...] | None = None
+    for number in [*range(count), *repeat]:
+        state.begin(number)
+        outputs = _outputs(state, _placed(state, mapped.take(number)), mutates)
+        if held is not None:
+            metas.append(_filled(state, filler, held))
+        held = outputs
+    if held is not None:
+        metas.append(_filled(state, filler, held))
+    return {"outputs": metas[:count], "repeated": metas[count:]}
+
+
+def _outputs(state: WorkerState, inputs: list[Any], mutates: Sequence[int]) -> tuple[Any, ...]:
+    for position in mutates:
+        inputs[position] = private_copy(inputs[position])
+    given = state.prepared(inputs)
+    outputs = state.call(given)
+    state.target.synchronise()
+    check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
+    return (*outputs, *(inputs[position] for position in mutates))
+
+
+def _filled(state: WorkerState, filler: Filler, outputs: tuple[Any, ...]) -> list[Any]:
+    return [filler.put(state.target.fetch(output.detach())) for output in outputs]
+
+
+def _placed(state: WorkerState, inputs: list[Any]) -> list[Any]:
+    if state.target is None:
+        raise RuntimeError('the target is unknown: send "enter" first')
+    return [state.target.place(value) if isinstance(value, torch.Tensor) else value for value in inputs]
+
+
+def _grow(state: WorkerState, size: int) -> None:
+    state.channel.send({"grow": size})
+    state.channel.receive()
+
+
+def _fork(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Fork twice, so that the server becomes the new child's parent and reports its end."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        pid = os.fork()
+        if pid:
+            os.write(writer, str(pid).encode())
+            os._exit(0)
+        _become_fork(state, arguments, fds)
+    os.wait()
+    os.close(writer)
+    pid = int(os.read(reader, 32))
+    os.close(reader)
+    return {"pid": pid}
+
+
+def _become_fork(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> NoReturn:
+    server = int(state.fields["server"])
+    while os.getppid() != server:
+        os.sched_yield()
+    os.setsid()
+    sandbox.die_with_parent(server)
+    sock, progress, log = fds
+    for old, new in ((log, 1), (log, 2), (sock, _SOCKET_FD), (progress, _PROGRESS_FD)):
+        os.dup2(old, new, inheritable=new < _SOCKET_FD)
+    os.closerange(_PROGRESS_FD + 1, 1024)
+    state.fields = {**state.fields, "scratch": arguments["scratch"]}
+    _settle(state)  # state.channel stays: its descriptor is the new socket now
+    serve(state)
+
+
+_COMMANDS: dict[str, Callable[[WorkerState, Mapping[str, Any], tuple[int, ...]], dict[str, Any]]] = {
+    "ping": _ping,
+    "enter": _enter,
+    "confine": _confine,
+    "load_candidate": _load_candidate,
+    "load_callable": _load_callable,
+    "load_reference": _load_reference,
+    "warm": _warm,
+    "prepare": _prepare,
+    "trace": _trace,
+    "run": _run,
+    "fork": _fork,
+}
+
+
+# --- the loop ---
+
+
+def _answer(state: WorkerState, message: Message) -> tuple[dict[str, Any], tuple[int, ...]]:
+    arguments = dict(message.fields)
+    command = arguments.pop("command")
+    if "grad" in arguments:
+        state.grad = tuple(arguments["grad"])
+        state.grad_outputs = int(arguments.get("grad_outputs", 1 if state.grad else 0))
+    state.begin(-1)
+    if command.startswith("time_"):
+        from kevolve.evaluate import timed  # here, because it imports this module
+
+        return timed.handle(state, command, arguments, message.fds)
+    if command not in _COMMANDS:
+        raise ValueError(f"unknown command {command!r}; expected {', '.join(_COMMANDS)} or time_…")
+    return _COMMANDS[command](state, arguments, message.fds), ()
+
+
+def _failure(state: WorkerState, error: BaseException) -> dict[str, Any]:
+    """What a candidate's author needs of an exception: type, message, and the lines of the candidate's own file."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == state.source]
+    lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-_TRACEBACK_LINES:]]
+    return {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE], "traceback": lines}
+
+
+def serve(state: WorkerState) -> NoReturn:
+    """Answer until the judge closes the socket; then end without running anything a candidate left for the end."""
+    while True:
+        try:
+            message = state.channel.receive()
+        except Closed:
+            os._exit(0)
+        fds: tuple[int, ...] = ()
+        try:
+            reply, fds = _answer(state, message)
+        except Exception as error:  # noqa: BLE001  a candidate may raise anything; here, and only here, it becomes an answer
+            reply = {"error": _failure(state, error)}
+        close_all(message.fds)
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        state.channel.send(reply, fds)
+        close_all(fds)
+
+
+def _settle(state: WorkerState) -> None:
+    """A working directory, home and temporary directory of our own."""
+    scratch = state.fields["scratch"]
+    os.chdir(scratch)
+    os.environ |= {"HOME": scratch, "TMPDIR": scratch}
+    state.progress = mmap.mmap(_PROGRESS_FD, mmap.PAGESIZE)
+
+
+def main(fields: Mapping[str, Any]) -> NoReturn:
+    """Become the child that ``fields`` (of the server's fork request) describes; the socket is on 3, progress on 4."""
+    state = WorkerState(fields=fields, channel=Channel(socket.socket(fileno=_SOCKET_FD)), progress=mmap.mmap(_PROGRESS_FD, mmap.PAGESIZE))
+    _settle(state)
+    sandbox.begin(sandbox.from_json(fields["limits"]), address_space=bool(fields["address_space"]))
+    serve(state)

@@ -1,0 +1,152 @@
+"""Peaks of a processor, measured by a small C++ probe in a process that starts as the workers do, and kept by device name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kevolve import registry
+from kevolve.languages import BuildError
+from kevolve.targets import Peaks
+
+if TYPE_CHECKING:
+    from kevolve.targets import Target
+
+_SOURCE = Path(__file__).with_name("cpu_peaks.cpp")
+_ENTRY = "cpu_peaks"
+_LANGUAGE = "cpp"
+_FOOTPRINTS = (64 << 10, 256 << 10, 1 << 20, 2 << 20, 8 << 20, 24 << 20, 64 << 20, 128 << 20)
+_NOTHING, _READ, _COPY, _FILL, _RANDOM, _FLOAT32, _FLOAT64 = range(7)  # the probe's kinds
+_MOST_SWEEPS = 6
+_BUDGET_S = 0.01
+_EMPTY_CALLS = 2_000
+_LEAST_MARGIN, _MOST_MARGIN = 1.25, 2.0
+_TIMEOUT_S = 120.0
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from kevolve.targets.peaks import main; main(sys.argv[2:])"
+
+
+def measured_peaks(target: Target, cache: Path) -> Peaks:
+    """The peaks of this machine, from ``cache`` where they were measured before (about two seconds otherwise).
+
+    What was measured on a busy machine (the widest margin) is measured again the next time. Unknown (``Peaks()``) where the probe cannot be built; that is not kept.
+    """
+    kept = _kept_path(target, cache)
+    try:
+        known = from_json(json.loads(kept.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None  # never measured, or by another version
+    if known is not None and known.margin < _MOST_MARGIN:
+        return known
+    language = registry.load("languages", _LANGUAGE)
+    if language.missing() is not None:
+        return Peaks()
+    try:
+        built = language.build(_SOURCE.read_text(), entry=_ENTRY, target=target, cache=cache, timeout_s=_TIMEOUT_S)
+    except BuildError:
+        return Peaks()
+    found = _probed(target, built.artifact)
+    _keep(kept, found)
+    return found
+
+
+def _kept_path(target: Target, cache: Path) -> Path:
+    device = target.device()
+    name = re.sub(r"[^\w.-]+", "-", f"{device['name']}-{device.get('arch', '')}-{device.get('cores', '')}")
+    version = hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
+    return cache / "peaks" / f"{name}-{version}.json"
+
+
+def _keep(path: Path, peaks: Peaks) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(to_json(peaks), file)
+    Path(file.name).replace(path)
+
+
+def _probed(target: Target, artifact: Path) -> Peaks:
+    """Run the probe in a process of its own, with the workers' thread policy."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-I", "-B", "-c", _BOOT, str(root), target.name, str(artifact)]
+    environment = {"PATH": os.defpath, **target.environment(_LANGUAGE)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the probe of this processor's peaks failed (exit {done.returncode}):\n{done.stderr[-2000:]}")
+    return from_json(json.loads(done.stdout))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure in this process and print JSON: the probe's own process."""
+    target = registry.load("targets", arguments[0])
+    target.enter("time")
+    language = registry.load("languages", _LANGUAGE)
+    probe = language.load(Path(arguments[1]), entry=_ENTRY, target=target).call
+    sys.stdout.write(json.dumps(to_json(measure(probe))))
+
+
+def measure(
+    probe: Callable[[int, int, float], float], *, most_sweeps: int = _MOST_SWEEPS, clock: Callable[[], int] = time.perf_counter_ns
+) -> Peaks:
+    """Sweep the probe over footprints until a sweep finds nothing much better; every figure is the best of the sweeps.
+
+    The margin is how much better the last sweep still was somewhere: wide where the machine was busy.
+    """
+    best = _sweep(probe)
+    for _ in range(most_sweeps - 1):
+        sweep = _sweep(probe)
+        scatter = max(sweep[key] / best[key] for key in best)
+        best = {key: max(best[key], sweep[key]) for key in best}
+        if scatter < _LEAST_MARGIN:
+            break
+    return Peaks(
+        bandwidth=tuple((float(size), max(best[kind, size] for kind in (_READ, _COPY, _FILL))) for size in _FOOTPRINTS),
+        operations={"float32": best[_FLOAT32, 0], "float64": best[_FLOAT64, 0]},
+        random_accesses=tuple((float(size), best[_RANDOM, size]) for size in _FOOTPRINTS),
+        empty_call_us=_empty_call_us(probe, clock),
+        margin=min(max(scatter, _LEAST_MARGIN), _MOST_MARGIN),
+    )
+
+
+def _sweep(probe: Callable[[int, int, float], float]) -> dict[tuple[int, int], float]:
+    memory = [(kind, size) for size in _FOOTPRINTS for kind in (_READ, _COPY, _FILL, _RANDOM)]
+    return {(kind, size): float(probe(kind, size, _BUDGET_S)) for kind, size in [*memory, (_FLOAT32, 0), (_FLOAT64, 0)]}
+
+
+def _empty_call_us(probe: Callable[[int, int, float], float], clock: Callable[[], int]) -> float:
+    """The quickest call that does nothing, from Python, one at a time as kernels are timed."""
+    times = []
+    for _ in range(_EMPTY_CALLS):
+        start = clock()
+        probe(_NOTHING, 0, 0.0)
+        times.append(clock() - start)
+    return min(times) / 1e3
+
+
+def to_json(peaks: Peaks) -> dict[str, Any]:
+    """Peaks for a file or the record."""
+    return {
+        "bandwidth": [list(point) for point in peaks.bandwidth],
+        "operations": dict(peaks.operations),
+        "random_accesses": [list(point) for point in peaks.random_accesses],
+        "empty_call_us": peaks.empty_call_us,
+        "margin": peaks.margin,
+    }
+
+
+def from_json(read: Mapping[str, Any]) -> Peaks:
+    """What ``to_json`` wrote. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+    return Peaks(
+        bandwidth=tuple((float(size), float(rate)) for size, rate in read["bandwidth"]),
+        operations={str(name): float(rate) for name, rate in read["operations"].items()},
+        random_accesses=tuple((float(size), float(rate)) for size, rate in read["random_accesses"]),
+        empty_call_us=None if read["empty_call_us"] is None else float(read["empty_call_us"]),
+        margin=float(read["margin"]),
+    )

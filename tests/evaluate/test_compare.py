@@ -1,0 +1,152 @@
+"""Comparison with the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from example_specs import argmax, doubled_ids, draw, matrix, numbers, rms_norm, rms_norm_spec, spec_of, square, vector
+
+from kevolve.evaluate.compare import compare
+from kevolve.evaluate.materialise import materialise
+from kevolve.evaluate.oracle import Expected, expect
+from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.spec.comparators import index_of, quantised, unordered
+from kevolve.spec.inputs import Tensor
+from kevolve.spec.spec import Spec
+
+
+def judged(spec: Spec, inputs: tuple[Any, ...], *outputs: Any) -> Outcome:
+    return compare(spec, expect(spec, draw(), inputs), outputs, inputs)
+
+
+def squares(*outputs: Any, x: Any = (1.0, 2.0, 3.0)) -> Outcome:
+    return judged(spec_of(square, vector), (torch.tensor(x),), *outputs)
+
+
+def test_a_failure_shows_the_count_the_worst_places_and_the_tolerance() -> None:
+    outcome = squares(torch.tensor([1.0, 4.5, 9.25]))
+    assert outcome.status is Status.INCORRECT_NUMERICAL
+    lines = outcome.message.splitlines()
+    assert lines[0].startswith("output 0 (float32 [3]): 2 of 3 differ, greatest error 5.15e-02 against a tolerance of 1.31e-06")
+    assert lines[1:] == ["  [1]  expected 4  got 4.5  error 5.15e-02", "  [2]  expected 9  got 9.25  error 1.70e-02"]
+    assert outcome.detail["differences"] == 2
+    assert outcome.detail["worst"][0]["index"] == [1]
+
+
+def test_shape_dtype_and_the_number_of_outputs_are_compared_first() -> None:
+    assert squares(torch.ones(4)).message == "output 0: expected shape [3], got [4]"
+    assert squares(torch.ones(3, dtype=torch.float16)).message == "output 0: expected dtype float32, got float16"
+    assert squares().status is Status.INCORRECT_SHAPE
+    assert squares(torch.ones(3, 1)).status is Status.INCORRECT_SHAPE
+
+
+def test_strides_are_contiguous_or_the_reference_s() -> None:
+    spec, x = spec_of(square, matrix), torch.randn(4, 6).T
+    right = x * x
+    assert right.stride() == (1, 6)
+    assert judged(spec, (x,), right).passed
+    assert judged(spec, (x,), right.contiguous()).passed
+    padded = torch.empty(6, 9)[:, :4].copy_(right)
+    assert judged(spec, (x,), padded).message == "output 0: expected a contiguous result or strides [1, 6], got strides [9, 1]"
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_never_passes_for_what_is(wrong: float) -> None:
+    assert squares(torch.tensor([1.0, wrong, 9.0])).status is Status.INCORRECT_NUMERICAL
+
+
+def test_the_pattern_of_what_is_not_finite_must_be_the_oracle_s() -> None:
+    x = (torch.inf, torch.nan, 2.0)
+    assert squares(torch.tensor([torch.inf, torch.nan, 4.0]), x=x).passed
+    for found in ([torch.nan, torch.nan, 4.0], [-torch.inf, torch.nan, 4.0], [torch.inf, 0.0, 4.0], [3e38, torch.nan, 4.0]):
+        assert not squares(torch.tensor(found), x=x).passed
+
+
+def test_an_oracle_beyond_the_output_dtype_is_an_infinity_there() -> None:
+    spec, x = spec_of(square, vector), torch.tensor([300.0, 2.0], dtype=torch.float16)
+    assert judged(spec, (x,), torch.tensor([torch.inf, 4.0], dtype=torch.float16)).passed
+    assert not judged(spec, (x,), torch.tensor([-torch.inf, 4.0], dtype=torch.float16)).passed
+    assert not judged(spec, (x,), torch.tensor([65504.0, 4.0], dtype=torch.float16)).passed
+
+
+def overflowing(x: torch.Tensor) -> torch.Tensor:
+    return (x * x) / x
+
+
+def test_where_only_the_reference_overflows_either_is_accepted() -> None:
+    spec, x = spec_of(overflowing, vector), torch.tensor([300.0, 2.0], dtype=torch.float16)
+    assert judged(spec, (x,), torch.tensor([torch.inf, 2.0], dtype=torch.float16)).passed
+    assert judged(spec, (x,), torch.tensor([300.0, 2.0], dtype=torch.float16)).passed
+    assert not judged(spec, (x,), torch.tensor([torch.nan, 2.0], dtype=torch.float16)).passed
+    assert not judged(spec, (x,), torch.tensor([0.0, 2.0], dtype=torch.float16)).passed
+
+
+def test_integers_are_compared_exactly_beyond_two_to_the_53() -> None:
+    spec = spec_of(doubled_ids, lambda: (Tensor(2, dtype="int64", low=0, high=9),))
+    ids = torch.tensor([2**60, 3])
+    assert judged(spec, (ids,), ids * 2).passed
+    outcome = judged(spec, (ids,), ids * 2 + torch.tensor([1, 0]))
+    assert outcome.message.startswith("output 0 (int64 [2]): 1 of 2 differ\n")
+
+
+def test_quantised_integers_may_differ_by_a_step() -> None:
+    spec = spec_of(doubled_ids, lambda: (), compare={0: quantised(1)})
+    ids = torch.tensor([5, 6])
+    assert judged(spec, (ids,), torch.tensor([11, 11])).passed
+    assert not judged(spec, (ids,), torch.tensor([12, 12])).passed
+
+
+def test_unordered_outputs_are_sorted_first() -> None:
+    spec = spec_of(square, vector, compare={0: unordered()})
+    assert judged(spec, (torch.tensor([1.0, 2.0, 3.0]),), torch.tensor([9.0, 1.0, 4.0])).passed
+    assert not judged(spec, (torch.tensor([1.0, 2.0, 3.0]),), torch.tensor([9.0, 1.0, 1.0])).passed
+
+
+def test_indices_are_right_when_their_scores_are() -> None:
+    spec = spec_of(argmax, matrix, compare={0: index_of(lambda x: x)})
+    x = torch.tensor([[1.0, 5.0, 5.0], [7.0, 0.0, 1.0]])
+    assert judged(spec, (x,), torch.tensor([2, 0])).passed
+    assert judged(spec, (x,), torch.tensor([1, 0])).passed
+    assert not judged(spec, (x,), torch.tensor([0, 0])).passed
+    assert not judged(spec, (x,), torch.tensor([5, 0])).passed
+    assert not judged(spec, (x,), torch.tensor([-1, 0])).passed
+
+
+def top2(x: torch.Tensor) -> torch.Tensor:
+    return x.topk(2).indices
+
+
+def test_an_index_given_twice_is_wrong() -> None:
+    spec = spec_of(top2, matrix, compare={0: index_of(lambda x: x)})
+    x = torch.tensor([[5.0, 5.0, 1.0]])
+    assert judged(spec, (x,), torch.tensor([[1, 0]])).passed
+    assert not judged(spec, (x,), torch.tensor([[1, 1]])).passed
+
+
+def test_numbers_are_compared_as_tensors_without_axes() -> None:
+    spec, x = spec_of(numbers, vector), torch.tensor([1.0, 2.0])
+    assert judged(spec, (x,), x.clone(), 3.0).passed
+    assert not judged(spec, (x,), x.clone(), 4.0).passed
+
+
+def test_one_wrong_element_in_two_million_is_found_and_named() -> None:
+    spec, given = rms_norm_spec(), draw(rows=2048, cols=1024, dtype="float32")
+    inputs = materialise(spec, given)
+    expected, right = expect(spec, given, inputs), rms_norm(*inputs)
+    assert expected.outputs[0].allowed is None
+    assert compare(spec, expected, (right,), inputs).passed
+    right[2047, 1023] += 0.01
+    outcome = compare(spec, expected, (right,), inputs)
+    assert outcome.message.splitlines()[1].startswith("  [2047, 1023]  ")
+    assert outcome.detail["differences"] == 1
+
+
+def test_values_of_an_unreliable_output_are_not_judged_but_its_shape_is() -> None:
+    spec, x = spec_of(square, vector), (torch.tensor([1.0]),)
+    expected = expect(spec, draw(), x)
+    unreliable = Expected(outputs=(replace(expected.outputs[0], unreliable="cancelled"),), reduction=1)
+    assert compare(spec, unreliable, (torch.tensor([5.0]),), x).passed
+    assert not compare(spec, unreliable, (torch.tensor([5.0, 5.0]),), x).passed
