@@ -156,8 +156,10 @@ def _is_module(given: Any) -> bool:
 
 
 def _module_reference(given: Any) -> tuple[Reference | None, list[str]]:
-    cls = given if inspect.isclass(given) else type(given)
+    cls: Any = given if inspect.isclass(given) else type(given)
     forward = tuple(name for name in inspect.signature(cls.forward).parameters if name != "self")
+    qualname: str | None
+    init: tuple[str, ...] | None
     if inspect.isclass(given):
         init = tuple(name for name in inspect.signature(cls.__init__).parameters if name != "self")
         state = tuple(getattr(given, "kevolve_state", ())) or _state_of_class(given, init)

@@ -1,0 +1,58 @@
+# make optimize: write, check and time kernels until the suites pass.   make test: this project's own checks and tests.
+# TARGET=cpu           where the kernels run
+# ARGS="-k rms_norm"   goes to pytest as it is
+# PYTHON=python3.12    the interpreter of .venv (default: the first of 3.11 or later found)
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET ?= cpu
+ARGS ?=
+PYTHON ?=
+CXX_FOUND := $(shell command -v g++ || command -v clang++)
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed.txt
+
+.PHONY: help test optimize lint doctor clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+optimize: compiler $(STAMP) ## Write the missing, failing and slow kernels of the suites.
+	$(BIN)/python -m pytest suites --kevolve-optimize --kevolve-target $(TARGET) $(ARGS)
+
+test: compiler lint ## Lint, types, import layers and the tests.
+	$(BIN)/python -m pytest tests -n2 $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy --strict and the import layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict kevolve
+	$(BIN)/lint-imports
+
+doctor: $(STAMP) ## What this machine can do.
+	$(BIN)/kevolve doctor $(ARGS)
+
+clean: ## Remove the environment, the store and every cache.
+	rm -rf $(VENV) .kevolve .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: compiler
+compiler:
+	@if [ -z "$(CXX_FOUND)" ]; then \
+	  echo "kevolve: no C++ compiler: expected g++ or clang++ on the path" >&2; \
+	  echo "  Debian, Ubuntu: sudo apt-get install g++    Fedora: sudo dnf install gcc-c++" >&2; exit 1; fi
+
+# Made anew when what is installed would differ; an interrupted installation leaves no stamp.
+$(STAMP): pyproject.toml constraints.txt
+	@found=""; for candidate in $(PYTHON) $(if $(PYTHON),,python3 python3.13 python3.12 python3.11 python); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$candidate"; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "kevolve: no Python 3.11 or later with venv: tried $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)" >&2; \
+	  echo "  Debian, Ubuntu: sudo apt-get install python3 python3-venv    Fedora: sudo dnf install python3" >&2; exit 1; fi; \
+	rm -f $(STAMP); "$$found" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip freeze --exclude-editable > $(STAMP)

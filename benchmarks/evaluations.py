@@ -1,0 +1,168 @@
+"""Complete evaluations a minute, seconds to a refusal, peak memory: what a search costs on this machine.
+
+An evaluation is complete when a distinct source was compiled, checked on the whole property plan and timed quickly on every case.
+Compiler and build caches start empty. Usage: ``python -m benchmarks.evaluations [--spec rms_norm] [--count 40] [--json PATH]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tabulate import tabulate
+
+from benchmarks.specs import collect
+from kevolve import registry
+from kevolve.evaluate.client import Workers
+from kevolve.evaluate.plan import make_plan
+from kevolve.evaluate.timing import timed_pool
+from kevolve.operators import Context
+from kevolve.operators.samples import families
+from kevolve.operators.trace import trace_reference
+from kevolve.search.node import Graph, Proposal
+from kevolve.search.pipeline import Pipeline
+from kevolve.spec.spec import Case, Spec
+
+
+class Memory:
+    """The greatest resident memory of this process and of all its children together, sampled."""
+
+    def __init__(self) -> None:
+        self.judge = self.children = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(0.05):
+            self.judge = max(self.judge, me.memory_info().rss)
+            held = 0
+            for child in me.children(recursive=True):
+                try:
+                    held += child.memory_info().rss
+                except psutil.Error:
+                    continue  # it ended meanwhile
+            self.children = max(self.children, held)
+
+
+def distinct(spec: Spec, count: int) -> list[Proposal]:
+    """``count`` different sources: every setting of the fitting samples, then the same with other grains of parallelism."""
+    language = registry.load("languages", "cpp")
+    trace = trace_reference(spec, target="cpu")
+    context = Context(spec=spec, trace=trace, target="cpu", language="cpp", graph=Graph(), sources={}, random=random.Random(0))
+    found: dict[str, Proposal] = {}
+    for family in families(context).values():
+        for values in itertools.product(*family.knobs.values()):
+            proposal = family.proposal(dict(zip(family.knobs, values, strict=True)), operator="benchmark")
+            found.setdefault(language.normalise(proposal.source), proposal)
+    settings = list(found.values())
+    for number in itertools.count():
+        if len(found) >= count:
+            return list(found.values())[:count]
+        base = settings[number % len(settings)]
+        source = base.source + f"\n[[maybe_unused]] static const int variant_{number} = {number};\n"
+        found[language.normalise(source)] = Proposal(language="cpp", source=source, operator="benchmark", idea=f"variant {number}")
+    raise AssertionError("unreachable: count is finite")
+
+
+def refusals(pipeline: Pipeline, good: Proposal) -> dict[str, float]:
+    """Seconds until a candidate that does not parse, and one that does not compile, is refused."""
+    texts = {
+        "does not parse": good.source.replace("TVM_FFI_DLL_EXPORT_TYPED_FUNC", "// "),
+        "does not compile": good.source + "\nstatic int broken() { return undeclared; }\n",
+    }
+    seconds = {}
+    for name, source in texts.items():
+        began = time.perf_counter()
+        (result,) = pipeline([Proposal(language="cpp", source=source, operator="benchmark", idea=name)])
+        if result.outcome.passed:
+            raise RuntimeError(f"a candidate that {name} was accepted")
+        seconds[name] = time.perf_counter() - began
+    return seconds
+
+
+def run(spec: Spec, cases: tuple[Case, ...], count: int) -> dict[str, Any]:
+    """Evaluate ``count`` candidates of ``spec``; figures by name."""
+    target = registry.load("targets", "cpu")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workers = stack.enter_context(Workers(sys_path=[path for path in sys.path if path], scratch=folder))
+        pools = {case.id: timed_pool(spec, case, seed=1) for case in cases}
+        for pool in pools.values():
+            stack.callback(pool.close)
+        proposals = distinct(spec, count)
+        memory = stack.enter_context(Memory())
+        began = time.perf_counter()
+        plan = make_plan(spec, seed=1, cap=None)
+        pipeline = Pipeline(
+            spec=spec,
+            cases=cases,
+            target=target,
+            workers=workers,
+            plan=plan,
+            cache=folder / "cache",
+            pool=lambda case: pools[case.id],
+            seed=1,
+            jobs=len(os.sched_getaffinity(0)),
+        )
+        results = _in_batches(pipeline, proposals, 8)
+        seconds = time.perf_counter() - began
+        complete = sum(result.fitness > 0 for result in results)
+        refused = refusals(pipeline, proposals[0])
+    return {
+        "spec": spec.name,
+        "cases": len(cases),
+        "draws": len(plan.draws),
+        "complete": complete,
+        "refused": len(results) - complete,
+        "seconds": round(seconds, 2),
+        "complete_per_minute": round(60 * complete / seconds, 1),
+        "refusal_seconds": {name: round(value, 3) for name, value in refused.items()},
+        "peak_judge_mib": round(memory.judge / 2**20),
+        "peak_children_mib": round(memory.children / 2**20),
+        "judge_cpu_s": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 1),
+    }
+
+
+def _in_batches(pipeline: Pipeline, proposals: list[Proposal], size: int) -> list[Any]:
+    return [result for start in range(0, len(proposals), size) for result in pipeline(proposals[start : start + size])]
+
+
+def main() -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", default="rms_norm")
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--cases", type=int, default=1, help="how many of the spec's cases each candidate is timed on")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    spec = collect()[arguments.spec]
+    figures = run(spec, spec.cases[: arguments.cases], arguments.count)
+    print(tabulate([(name, value) for name, value in figures.items()], headers=["figure", "value"]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

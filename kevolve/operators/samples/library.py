@@ -1,0 +1,26 @@
+"""Every sample there is."""
+
+from __future__ import annotations
+
+from kevolve.operators.samples import (
+    cross_entropies,
+    embeddings,
+    gated,
+    jagged,
+    norms,
+    norms_backward,
+    searches,
+    softmaxes,
+)
+from kevolve.operators.samples.sample import Sample
+
+SAMPLES: tuple[Sample, ...] = (
+    *norms.SAMPLES,
+    *norms_backward.SAMPLES,
+    *softmaxes.SAMPLES,
+    *cross_entropies.SAMPLES,
+    *gated.SAMPLES,
+    *searches.SAMPLES,
+    *jagged.SAMPLES,
+    *embeddings.SAMPLES,
+)

@@ -1,0 +1,47 @@
+"""The gradient of RMSNorm over the last axis, for its input and its weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kevolve.operators.samples.sample import Sample
+from kevolve.spec.inputs import Tensor
+
+EPS = 0.0078125  # stands for the reference's epsilon
+
+
+def _by_normalised(dy: Any, x: Any, weight: Any) -> tuple[Any, Any]:
+    scale = (x.pow(2).mean(-1, keepdim=True) + EPS).rsqrt()
+    normalised = x * scale
+    gradient = dy * weight
+    dx = scale * (gradient - normalised * (gradient * normalised).mean(-1, keepdim=True))
+    return dx, (dy * normalised).sum(0)
+
+
+def _by_cube(dy: Any, x: Any, weight: Any) -> tuple[Any, Any]:
+    scale = (x.pow(2).mean(-1, keepdim=True) + EPS).rsqrt()
+    gradient = dy * weight
+    dx = scale * gradient - x * scale.pow(3) * (gradient * x).mean(-1, keepdim=True)
+    return dx, (dy * x * scale).sum(0)
+
+
+SAMPLES = (
+    Sample(
+        name="rms_norm_backward",
+        idea="both row sums in one pass; dweight summed in blocks of rows, by thread, so that float32 rounding does not build up",
+        patterns=(_by_normalised, _by_cube),
+        example=lambda: (Tensor(6, 10), Tensor(6, 10), Tensor(10)),
+        constants={"eps": EPS},
+        templates={"cpp": "rms_norm_backward.cpp.jinja", "triton": "rms_norm_backward.py.jinja"},
+        knobs={
+            "cpp": {"grain": (16384, 4096, 65536), "segments": (1, 2, 4), "block_rows": (64, 32, 128)},
+            "triton": {
+                "programs": (264, 132, 528, 1056),
+                "tile": (4096, 2048, 8192, 1024),
+                "longest": (8192, 4096, 16384),
+                "block": (1024, 512, 2048),
+                "elements_per_thread": (16, 8, 32),
+            },
+        },
+    ),
+)

@@ -1,0 +1,239 @@
+"""What ``--kevolve-optimize`` does to one spec: search, check the best anew with fresh seeds, write it."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kevolve import registry
+from kevolve.evaluate import counterexamples
+from kevolve.evaluate.contents import Pool
+from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.evaluate.statistics import accepts, geometric_mean
+from kevolve.evaluate.timing import Measurement, timed_pool
+from kevolve.operators import bind
+from kevolve.report.follow import follow
+from kevolve.report.record import Speedup
+from kevolve.search.accept import accept
+from kevolve.search.budget import Budget
+from kevolve.search.header import Header
+from kevolve.search.loop import Found, Search
+from kevolve.search.node import Node, Proposal
+from kevolve.search.pipeline import Pipeline
+from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.store.graph_store import GraphStore
+
+if TYPE_CHECKING:
+    from kevolve.run import Run
+
+DEFAULT = Budget(evaluations=16, minutes=2.0, stall=8)
+TRIES = 3  # how many of the best are checked anew before a search counts as failed
+
+
+class Optimiser:
+    """One spec's way from a missing, wrong or slow kernel to an accepted one."""
+
+    def __init__(self, run: Run, spec: Spec, cases: Sequence[Case]) -> None:
+        self._run, self._spec, self._cases = run, spec, tuple(cases)
+        self._progress = run.console.progress()
+        self._resources = ExitStack()
+        self._pools: dict[str, Pool] = {}
+        self._timed = not any(run.target.unmeasured(language) for language in self._languages)
+
+    @cached_property
+    def _languages(self) -> tuple[str, ...]:
+        """Those that can be built here; unless the user named some, only the first whose kernels can be timed."""
+        run = self._run
+        usable = [language.name for language in run.languages(self._spec) if language.missing() is None]
+        if run.settings.languages:
+            return tuple(usable)
+        timed = [name for name in usable if run.target.unmeasured(name) is None]
+        return tuple((timed or usable)[:1])
+
+    def run(self) -> None:
+        """Search and write the best kernel, unless the present one is good enough."""
+        if self._run.settings.optimise == "needed" and self._present_passes():
+            return
+        self._progress.searching(self._spec.name, self._run.target.name, ", ".join(self._languages))
+        with ExitStack() as self._resources:
+            store = self._resources.enter_context(GraphStore(self._run.settings.store))
+            self._resources.callback(self._progress.close)
+            found = self._search(store)
+            self._run.evaluations[self._spec.nodeid] = found.evaluations
+            self._accept_best(found)
+
+    def _present_passes(self) -> bool:
+        """Whether the kernel that is there passes its properties and every selected case."""
+        run, spec = self._run, self._spec
+        candidate = run.kernel(spec).candidate
+        if candidate is None:
+            return False
+        if not run.properties(spec).passed:
+            self._keep_counterexample(run.properties(spec))
+            return False
+        return not any(run.case(spec, case).failed for case in self._cases)
+
+    # -- searching -------------------------------------------------------------------------------------------------
+
+    def _search(self, store: GraphStore) -> Found:
+        run, spec = self._run, self._spec
+        seed = run.settings.seed if run.settings.seed is not None else 0
+        language = self._languages[0]
+        pipeline = Pipeline(
+            spec=spec,
+            cases=self._cases,
+            target=run.target,
+            workers=run.workers,
+            plan=run.plan(spec, language, secrets.randbits(62) if run.settings.seed is None else seed + 1),
+            cache=run.cache,
+            pool=self._pool,
+            seed=run.seed,
+            jobs=len(os.sched_getaffinity(0)),
+        )
+        number = store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device()))
+        search = Search(
+            spec=spec.nodeid,
+            spec_hash=spec.hash,
+            target=f"{run.target.name}: {run.target.device()['name']}",  # a fitness measured on another device says nothing here
+            languages=self._languages,
+            run=number,
+            store=store,
+            policy=registry.load("policies", run.settings.policy),
+            operators=bind(spec, run.target.name, random.Random(seed)),
+            evaluate=pipeline,
+            normalise=lambda name, source: registry.load("languages", name).normalise(source),
+            budget=Budget.parse(run.settings.budget, DEFAULT),
+            monotonic=time.monotonic,
+            listener=follow(self._progress, spec.name),
+            seeds=self._seeds(),
+        )
+        return search.run()
+
+    def _pool(self, case: Case) -> Pool:
+        """The contents on which the search times a case, for all its candidates."""
+        if case.id not in self._pools:
+            pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._run.seed)
+            self._resources.callback(pool.close)
+        return self._pools[case.id]
+
+    def _seeds(self) -> tuple[Proposal, ...]:
+        """The kernel that stands beside the test: what is there is a candidate too."""
+        file = self._run.kernel(self._spec).file
+        if file is None or file.language not in self._languages:
+            return ()
+        return (Proposal(language=file.language, source=file.source, operator="file", idea=f"the present {file.path.name}"),)
+
+    def _keep_counterexample(self, outcome: Outcome) -> None:
+        """What a kernel that was or might have been accepted failed on is replayed first from now on."""
+        if "draw" in outcome.detail:
+            draw = Draw.from_json(outcome.detail["draw"])
+            if counterexamples.fits(self._spec, draw):
+                counterexamples.save(self._spec, draw)
+
+    # -- accepting -------------------------------------------------------------------------------------------------
+
+    def _accept_best(self, found: Found) -> None:
+        """Check the best anew, with seeds no search has seen, until one holds; write it if it is an improvement."""
+        ranked = sorted((node for node in found.graph.nodes if node.works), key=lambda node: (-node.fitness, node.id))
+        distinct = list({node.normal_hash: node for node in reversed(ranked)}.values())[::-1]
+        slow: tuple[Node, dict[str, Measurement]] | None = None
+        for node in distinct[:TRIES]:
+            measured, outcome = self._fresh(node)
+            if not outcome.passed:
+                self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
+                continue
+            if all(accepts(measurement.speedup.get(self._spec.baseline[0]), self._spec.min_speedup) for measurement in measured.values()):
+                return self._write(node, measured)
+            slow = slow or (node, measured)
+        if slow is not None and not self._present_is_correct():
+            self._write(*slow)
+
+    def _present_is_correct(self) -> bool:
+        return self._run.kernel(self._spec).candidate is not None and self._run.properties(self._spec).passed
+
+    def _fresh(self, node: Node) -> tuple[dict[str, Measurement], Outcome]:
+        """Full plan with a seed of its own in a new process, then every case timed; the first failure."""
+        run, spec = self._run, self._spec
+        seed = secrets.randbits(62)
+        candidate = run.build(spec, node.proposal.source, node.proposal.language)
+        if isinstance(candidate, Outcome):
+            return {}, candidate
+        outcome = run.check(spec, candidate, run.plan(spec, candidate.language, seed))
+        measured: dict[str, Measurement] = {}
+        if not outcome.passed:
+            self._keep_counterexample(outcome)
+            return measured, outcome
+        for case in self._cases if self._timed else ():
+            measured[case.id] = run.measure(spec, case, candidate, seed)
+            if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
+                return measured, measured[case.id].outcome
+        return measured, outcome
+
+    def _write(self, node: Node, measured: dict[str, Measurement]) -> None:
+        """Write the kernel, unless the present one is correct and not slower."""
+        run, spec = self._run, self._spec
+        before = self._present_speedup()
+        now = self._speedup(measured)
+        if before is not None and now is not None and now < before * 1.01:
+            run.console.line(f"  kept the present kernel: {before:.2f}x, the best found {now:.2f}x")
+            return
+        language = registry.load("languages", node.proposal.language)
+        written = accept(
+            spec, run.target.name, language, node.proposal.source, self._header(node, measured), idea=node.proposal.idea, review=run.settings.review
+        )
+        self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(measured))
+        if written.diff is not None:
+            for line in written.diff.splitlines():
+                run.console.line(line)
+            return
+        run.forget(spec)
+        run.keep(spec, measured)
+
+    def _present_speedup(self) -> float | None:
+        if not self._timed or not self._present_is_correct():
+            return None
+        run, spec = self._run, self._spec
+        candidate = run.kernel(spec).candidate
+        if candidate is None:
+            return None
+        return self._speedup({case.id: run.measurement(spec, case, candidate) for case in self._cases})
+
+    def _speedup(self, measured: dict[str, Measurement]) -> float | None:
+        """Geometric mean over cases against the first baseline."""
+        first = self._spec.baseline[0]
+        ratios = [measurement.speedup[first].estimate for measurement in measured.values() if first in measurement.speedup]
+        return geometric_mean(ratios) if ratios else None
+
+    def _shown(self, measured: dict[str, Measurement]) -> Speedup | None:
+        """The least sure case's speedup over the first baseline: what may be said of the kernel as a whole."""
+        first = self._spec.baseline[0]
+        ratios = [measurement.speedup[first] for measurement in measured.values() if first in measurement.speedup]
+        least = min(ratios, key=lambda ratio: ratio.low, default=None)
+        return Speedup(estimate=least.estimate, low=least.low, high=least.high) if least is not None else None
+
+    def _header(self, node: Node, measured: dict[str, Measurement]) -> Header:
+        run, spec = self._run, self._spec
+        device = run.target.device()
+        language = registry.load("languages", node.proposal.language)
+        figures = [
+            f"{case}: {ratio.estimate:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over {baseline}, {measurement.pairs} pairs"
+            for case, measurement in measured.items()
+            for baseline, ratio in measurement.speedup.items()
+        ]
+        reason = run.settings.untimed or run.target.unmeasured(node.proposal.language) or ""
+        return Header(
+            spec=spec.nodeid,
+            target=run.target.name,
+            parent=", ".join(f"node {parent}" for parent in node.proposal.parents) or node.proposal.operator,
+            measured=tuple(figures) or (f"not measured: {reason}",),
+            shapes=tuple(case.id for case in self._cases),
+            hardware=device["name"],
+            toolchain=", ".join(f"{name} {version}" for name, version in language.versions().items()),
+        )

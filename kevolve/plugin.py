@@ -1,0 +1,276 @@
+"""The pytest plugin: options, collection, items and the summary. It only wires; ``kevolve.run`` does the work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from kevolve.settings import Settings
+from kevolve.spec.declaration import ATTRIBUTE, DeclarationError, build_spec
+from kevolve.spec.spec import Case, Spec
+
+if TYPE_CHECKING:
+    from kevolve.report.progress import Listener
+    from kevolve.run import CaseResult, Run
+
+RUN = pytest.StashKey["Run"]()
+SETTINGS = pytest.StashKey[Settings]()
+SPEC = pytest.StashKey[Spec]()
+CASE = pytest.StashKey[Case]()
+
+
+def on(*targets: str) -> pytest.MarkDecorator:
+    """Mark a ``pytest.param`` as a case of these targets only (a laptop's sizes, a data centre's sizes)."""
+    return pytest.mark.kevolve(targets=targets)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the ``--kevolve-*`` options and their ini twins."""
+    group = parser.getgroup("kevolve", "kernels that are tests (kevolve)")
+    group.addoption(
+        "--kevolve-optimize",
+        nargs="?",
+        const="needed",
+        default="off",
+        choices=("off", "needed", "all"),
+        help="write kernels for selected specs that fail, are slow or have none; 'all' goes on improving those that pass",
+    )
+    group.addoption("--kevolve-target", metavar="NAME", help="where kernels run (default: ini kevolve_target, or cpu)")
+    group.addoption("--kevolve-language", metavar="NAME[,NAME]", help="languages to write kernels in (default: the target's preference)")
+    group.addoption("--kevolve-budget", metavar="LIMITS", help="per spec: evaluations=N,minutes=M,stall=N (any of them)")
+    group.addoption("--kevolve-policy", metavar="NAME", help="selection policy of the search (default: best-first)")
+    group.addoption("--kevolve-seed", type=int, metavar="N", help="seed of inputs and search (default: secret, drawn anew)")
+    group.addoption("--kevolve-review", action="store_true", help="leave a new kernel beside the old one and print the difference")
+    group.addoption("--kevolve-record", metavar="PATH", help="write the run record (JSON) there")
+    group.addoption("--kevolve-replay", metavar="JSON", help="check one draw only, as a failure printed it")
+    group.addoption("--kevolve-require-measured", action="store_true", help="a case that cannot be timed fails instead of being skipped")
+    for name in ("target", "language", "budget", "policy"):
+        parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options and register the marker."""
+    config.addinivalue_line("markers", "kevolve(targets): a case of a kernel spec that only these targets run")
+    settings = read_settings(config)
+    config.stash[SETTINGS] = settings
+    if settings.optimise != "off" and settings.untimed:
+        raise pytest.UsageError(
+            "--kevolve-optimize: expected one process (kernels are timed and written), got xdist workers; drop -n or give -n0"
+        )
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Command line over ini. Raises ``pytest.UsageError`` for names nobody registers and budgets that cannot be read."""
+
+    def chosen(name: str, default: str) -> str:
+        return str(config.getoption(f"kevolve_{name}") or config.getini(f"kevolve_{name}") or default)
+
+    distributed = bool(os.environ.get("PYTEST_XDIST_WORKER")) or bool(getattr(config.option, "numprocesses", None))
+    record = config.getoption("kevolve_record")
+    settings = Settings(
+        rootdir=config.rootpath,
+        target=chosen("target", "cpu"),
+        languages=tuple(name for name in chosen("language", "").split(",") if name),
+        optimise=config.getoption("kevolve_optimize"),
+        budget=chosen("budget", ""),
+        policy=chosen("policy", "best-first"),
+        seed=config.getoption("kevolve_seed"),
+        review=config.getoption("kevolve_review"),
+        record=Path(config.invocation_params.dir, record) if record else None,
+        replay=config.getoption("kevolve_replay"),
+        require_measured=config.getoption("kevolve_require_measured"),
+        timing=not distributed,
+        untimed="xdist workers share the cores; run without -n to time kernels" if distributed else "",
+        sys_path=(),
+    )
+    _check_names(settings)
+    return settings
+
+
+def _check_names(settings: Settings) -> None:
+    from kevolve import registry
+
+    wanted = [("targets", settings.target), ("policies", settings.policy), *(("languages", name) for name in settings.languages)]
+    for group, name in wanted:
+        if name not in registry.names(group):
+            known = ", ".join(registry.names(group)) or "none"
+            raise pytest.UsageError(f"kevolve: unknown name among {group}: expected one of {known}, got {name!r}")
+    if settings.budget:
+        from kevolve.search.budget import Budget, BudgetError
+
+        try:
+            Budget.parse(settings.budget)
+        except BudgetError as error:
+            raise pytest.UsageError(f"--kevolve-budget: {error}") from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: object) -> Generator[None, Any, Any]:
+    """Collect a decorated function as one item a benchmark case and one property item."""
+    made = yield
+    if not hasattr(obj, ATTRIBUTE) or not isinstance(made, list):
+        return made
+    return list(_items(collector, name, obj, made))
+
+
+def _items(collector: pytest.Module, name: str, function: Any, made: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
+    settings = collector.config.stash[SETTINGS]
+    cases = {item: _case(item) for item in made if isinstance(item, pytest.Function)}
+    chosen = {item: case for item, case in cases.items() if case.targets is None or settings.target in case.targets}
+    nodeid = f"{collector.nodeid}::{name}"
+    try:
+        spec = build_spec(function, nodeid=nodeid, cases=tuple(chosen.values()))
+    except DeclarationError as error:
+        raise collector.CollectError(str(error)) from error
+    if spec.targets and settings.target not in spec.targets:
+        return
+    for item, case in chosen.items():
+        item.stash[SPEC], item.stash[CASE] = spec, case
+        item.fixturenames.append("request")
+        yield item
+
+    def properties() -> None:
+        """Stands for the property item; ``pytest_pyfunc_call`` runs it."""
+
+    properties.__doc__ = function.__doc__
+    item = pytest.Function.from_parent(collector, name=f"{name}[properties]", callobj=properties)
+    item.own_markers.extend(mark for mark in getattr(function, "pytestmark", []) if mark.name != "parametrize")
+    item.stash[SPEC] = spec
+    yield item
+
+
+def _case(item: pytest.Function) -> Case:
+    """One parametrisation as a case, with the targets that ``on`` named."""
+    callspec = getattr(item, "callspec", None)
+    marker = item.get_closest_marker("kevolve")
+    targets = tuple(marker.kwargs.get("targets", ())) if marker else None
+    return Case(id=callspec.id if callspec else "only", values=dict(callspec.params) if callspec else {}, targets=targets or None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a property item or a benchmark case in place of the test function."""
+    spec = pyfuncitem.stash.get(SPEC, None)
+    if spec is None:
+        return None
+    run = _run(pyfuncitem.session)
+    run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
+    if CASE in pyfuncitem.stash:
+        _report_case(pyfuncitem, run.case(spec, pyfuncitem.stash[CASE]), run.settings)
+    else:
+        outcome = run.properties(spec)
+        if not outcome.passed:
+            pytest.fail(outcome.message, pytrace=False)
+    return True
+
+
+def _selected_cases(session: pytest.Session, spec: Spec) -> tuple[Case, ...]:
+    """The cases of ``spec`` that this run selected, by -k, -m or node id."""
+    items = [item for item in session.items if item.stash.get(SPEC, None) is spec and CASE in item.stash]
+    return tuple(item.stash[CASE] for item in items)
+
+
+def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) -> None:
+    """Turn a case's result into a test result, and hand its device times to pytest-benchmark."""
+    for name, value in result.properties.items():
+        item.user_properties.append((f"kevolve_{name}", value))
+    if result.samples_s and item.config.pluginmanager.has_plugin("benchmark"):
+        _show_benchmark(item, result)
+    if result.failed:
+        pytest.fail(result.message, pytrace=False)
+    if result.unmeasured:
+        if settings.require_measured:
+            pytest.fail(f"not measured: {result.unmeasured} (--kevolve-require-measured)", pytrace=False)
+        pytest.skip(f"correct; not measured: {result.unmeasured}")
+
+
+class DeviceClock:
+    """A timer that replays device times, so that pytest-benchmark shows them as its own."""
+
+    def __init__(self, name: str, samples_s: Sequence[float]) -> None:
+        self.name = name
+        self._readings = [0.0]
+        for sample in samples_s:
+            self._readings += [self._readings[-1], self._readings[-1] + sample]
+        self._next = 0
+
+    def __call__(self) -> float:
+        self._next += 1
+        return self._readings[min(self._next, len(self._readings) - 1)]
+
+    def __repr__(self) -> str:
+        return f"kevolve device clock ({self.name})"
+
+
+def _show_benchmark(item: pytest.Function, result: CaseResult) -> None:
+    item.add_marker(pytest.mark.benchmark(timer=DeviceClock(result.clock, result.samples_s), group=item.stash[SPEC].name))
+    request = cast(pytest.FixtureRequest, item.funcargs["request"])
+    benchmark = request.getfixturevalue("benchmark")
+    benchmark.extra_info.update(result.properties)
+    benchmark.pedantic(lambda: None, rounds=len(result.samples_s), iterations=1)
+
+
+def _run(session: pytest.Session) -> Run:
+    """The run's state, made at the first kernel item."""
+    if RUN not in session.config.stash:
+        from dataclasses import replace
+
+        from kevolve.run import Run
+
+        settings = replace(session.config.stash[SETTINGS], sys_path=tuple(path for path in sys.path if path))
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        capture = session.config.pluginmanager.get_plugin("capturemanager")
+        session.config.stash[RUN] = Run(settings, Console(reporter, capture))
+    return session.config.stash[RUN]
+
+
+class Console:
+    """The terminal as a run sees it, around pytest's capturing."""
+
+    def __init__(self, reporter: Any, capture: Any) -> None:
+        self._reporter, self._capture = reporter, capture
+
+    def line(self, text: str) -> None:
+        """Write one line at once."""
+        if self._reporter is None:
+            return
+        with self.uncaptured():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(text)
+
+    def progress(self) -> Listener:
+        """Live on a terminal, one plain line an attempt elsewhere."""
+        from kevolve.report.progress import LiveProgress, PlainProgress
+
+        if self._reporter is None or not self._reporter.isatty:
+            return PlainProgress(self.line)
+        from rich.console import Console as Terminal
+
+        self._reporter.ensure_newline()
+        return LiveProgress(Terminal(), time.monotonic)
+
+    def uncaptured(self) -> AbstractContextManager[None]:
+        """Pytest's capturing suspended; nothing where it is switched off."""
+        return nullcontext() if self._capture is None else self._capture.global_and_fixture_disabled()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table of results."""
+    run = config.stash.get(RUN, None)
+    if run is not None and run.rows:
+        terminalreporter.section("kevolve")
+        terminalreporter.write_line(run.summary(width=terminalreporter._tw.fullwidth))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the record and stop the worker processes."""
+    run = session.config.stash.get(RUN, None)
+    if run is not None:
+        run.finish()

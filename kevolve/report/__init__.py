@@ -1,0 +1,1 @@
+"""What people see: one run record, and every view of it."""

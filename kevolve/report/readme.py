@@ -1,0 +1,65 @@
+"""Put a record's table between the marks of a README: ``python -m kevolve.report.readme reports/cpu.json README.md``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kevolve.files import write_atomically
+from kevolve.report import text
+from kevolve.report.record import Record, RecordError, read
+from kevolve.report.terminal import markdown, mean_line
+
+BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
+
+
+class MarksError(ValueError):
+    """The document lacks one of the two marks, or they stand in the wrong order."""
+
+
+def section(record: Record) -> str:
+    """What stands between the marks: where and how it was measured, the table, the means."""
+    environment = record.environment
+    rows = record.results
+    pairs = sorted({row.pairs for row in rows if row.pairs})
+    measured = f", {pairs[0]} or more process pairs a case" if pairs else ""
+    named = ("cores", "kevolve", "torch", "python")
+    versions = ", ".join(f"{name} {environment.versions[name]}" for name in named if name in environment.versions)
+    place = f"{environment.device} ({environment.arch}), {environment.date[:10]}; {versions}{measured}."
+    draws = sum(row.draws for row in record.properties)
+    checked = (
+        f"Property items: {text.plural(len(record.properties), 'spec')}, {text.plural(draws, 'draw')} compared with the float64 oracle."
+    )
+    parts = [place, markdown(rows), f"{mean_line(rows).capitalize()}.", checked]
+    return "\n\n".join(part for part in parts if part != ".")
+
+
+def filled(document: str, record: Record) -> str:
+    """The document with the table of ``record`` between its marks. Raises ``MarksError``."""
+    begin, end = document.find(BEGIN), document.find(END)
+    if not 0 <= begin < end:
+        raise MarksError(
+            f"expected {BEGIN} and, further down, {END}; got {'neither' if begin < 0 and end < 0 else 'not both in this order'}"
+        )
+    return f"{document[: begin + len(BEGIN)]}\n{section(record)}\n{document[end:]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fill the document. 0: filled; 1: the record or the document cannot be used, with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m kevolve.report.readme", description=__doc__)
+    parser.add_argument("record", type=Path, help="a run record, as --kevolve-record writes it")
+    parser.add_argument("document", type=Path, help=f"a text with {BEGIN} and {END}")
+    given = parser.parse_args(arguments)
+    try:
+        text_before = given.document.read_text(encoding="utf-8")
+        write_atomically(given.document, filled(text_before, read(given.record)))
+    except (OSError, RecordError, MarksError) as error:
+        sys.stderr.write(f"kevolve: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""From what a run found to the rows of its record."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.timing import Measurement
+from kevolve.report.record import Kernel, Properties, Result, Speedup, Times
+from kevolve.spec.spec import Case, Spec
+
+
+def kernel(path: Path | None, shown: Path | None, callable_path: str | None) -> Kernel | None:
+    """The kernel judged: a file (``shown`` is how the record names it) or a callable's import path."""
+    if callable_path is not None:
+        return Kernel(path=callable_path)
+    if path is None:
+        return None
+    return Kernel(path=str(shown or path), hash=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def result(
+    spec: Spec, case: Case, *, target: str, language: str | None, measurement: Measurement, kernel: Kernel | None, evaluations: int | None
+) -> Result:
+    """One benchmark case's row."""
+    outcome = measurement.outcome
+    return Result(
+        spec=spec.name,
+        case=case.id,
+        target=target,
+        language=language,
+        status=outcome.status.value,
+        message=outcome.message,
+        time_us=_times(measurement.time_us),
+        baseline_us={name: _times(times) for name, times in measurement.baseline_us.items()},
+        floor_us=measurement.floor_us,
+        speed_of_light=measurement.speed_of_light,
+        speedup={name: Speedup(estimate=s.estimate, low=s.low, high=s.high) for name, s in measurement.speedup.items()},
+        pairs=measurement.pairs or None,
+        method=measurement.method or None,
+        kernel=kernel,
+        evaluations=evaluations,
+        extra={"test": spec.nodeid, "min_speedup": spec.min_speedup}
+        | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {}),
+    )
+
+
+def _times(times: Any) -> Times:
+    return Times(launched=times.get("launched"), replayed=times.get("replayed"))
+
+
+def properties(spec: Spec, target: str, language: str | None, outcome: Outcome, kernel: Kernel | None) -> Properties:
+    """One property item's row."""
+    return Properties(
+        spec=spec.name,
+        target=target,
+        language=language,
+        status=outcome.status.value,
+        message=outcome.message,
+        draws=int(outcome.detail.get("draws", 0)),
+        excluded=int(outcome.detail.get("excluded", 0)),
+        kernel=kernel,
+    )
+
+
+def user_properties(row: Result) -> dict[str, Any]:
+    """What JUnit and pytest-benchmark show of a row."""
+    shown: dict[str, Any] = {"status": row.status, "target": row.target, "pairs": row.pairs, "floor_us": row.floor_us}
+    shown |= {"time_us": row.time_us.launched, "speed_of_light": row.speed_of_light}
+    for name, speedup in row.speedup.items():
+        shown[f"speedup_over_{name}"] = round(speedup.estimate, 4)
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def failed(outcome: Outcome) -> Measurement:
+    """A case that did not come to timing."""
+    return Measurement(outcome=outcome)
+
+
+def unmeasured(reason: str) -> Measurement:
+    """A correct case that was not timed, and why."""
+    return Measurement(outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=reason))

@@ -1,0 +1,345 @@
+"""One run over a session's specs: judges kernels, remembers what it found and makes the rows of the record."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from kevolve import registry, rows
+from kevolve.evaluate import counterexamples
+from kevolve.evaluate.build import build
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.check import check
+from kevolve.evaluate.client import Workers
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.plan import Plan, make_plan, of_draws
+from kevolve.evaluate.timing import Measurement, measure
+from kevolve.languages import Language
+from kevolve.report.environment import describe
+from kevolve.report.record import Properties, Record, Result, write
+from kevolve.report.progress import Listener
+from kevolve.report.terminal import summary
+from kevolve.search.accept import KernelFile, find_kernel, folder_of
+from kevolve.settings import Settings
+from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.targets import Peaks, Target
+
+CHECK_TIMEOUT_S = 120.0
+COMPILE_TIMEOUT_S = 120.0
+
+
+class Console(Protocol):
+    """Where progress goes."""
+
+    def line(self, text: str) -> None:
+        """Write one line at once."""
+        ...
+
+    def progress(self) -> Listener:
+        """What follows a search: live on a terminal, a line an attempt elsewhere."""
+        ...
+
+    def uncaptured(self) -> AbstractContextManager[None]:
+        """Pytest's capturing suspended, so that progress is seen while a test runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """What a benchmark case's test reports. ``samples_s``: the kernel's device times, seconds a call."""
+
+    failed: bool
+    message: str = ""
+    unmeasured: str = ""
+    samples_s: Sequence[float] = ()
+    clock: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """The kernel under test: a built candidate, or why there is none. ``file`` is None for a callable that exists already."""
+
+    candidate: Candidate | None
+    outcome: Outcome | None
+    file: KernelFile | None = None
+
+
+class Run:
+    """The state of one session. Everything is made when first needed."""
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self.settings, self.console = settings, console
+        self.seed = settings.seed if settings.seed is not None else secrets.randbits(62)
+        self.rows: dict[tuple[str, str], Result] = {}
+        self.property_rows: dict[str, Properties] = {}
+        self.evaluations: dict[str, int] = {}
+        self._kernels: dict[str, Kernel] = {}
+        self._properties: dict[str, Outcome] = {}
+        self._measured: dict[tuple[str, str], Measurement] = {}
+        self._references: dict[str, str | None] = {}
+        self._optimised: set[str] = set()
+
+    @cached_property
+    def target(self) -> Target:
+        """Where kernels run."""
+        return registry.load("targets", self.settings.target)  # type: ignore[no-any-return]
+
+    @cached_property
+    def workers(self) -> Workers:
+        """The processes that run candidates."""
+        scratch = self.settings.store / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Workers(sys_path=self.settings.sys_path, scratch=scratch, cache=self.cache)
+
+    @cached_property
+    def peaks(self) -> Peaks:
+        """What the device can do, measured once and kept."""
+        return self.target.peaks(self.cache)
+
+    @property
+    def cache(self) -> Path:
+        """Where built kernels and measured peaks are kept."""
+        folder = self.settings.store / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def languages(self, spec: Spec) -> tuple[Language, ...]:
+        """The languages kernels of ``spec`` may be written in here, in order of preference."""
+        names = self.settings.languages or tuple(name for name in self.target.languages if not spec.languages or name in spec.languages)
+        return tuple(registry.load("languages", name) for name in names)
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    def kernel(self, spec: Spec) -> Kernel:
+        """The kernel under test, built."""
+        if spec.nodeid not in self._kernels:
+            self._kernels[spec.nodeid] = self._find(spec)
+        return self._kernels[spec.nodeid]
+
+    def forget(self, spec: Spec) -> None:
+        """Judge ``spec`` anew: its kernel changed."""
+        self._kernels.pop(spec.nodeid, None)
+        self._properties.pop(spec.nodeid, None)
+        for key in [key for key in self._measured if key[0] == spec.nodeid]:
+            del self._measured[key]
+
+    def _find(self, spec: Spec) -> Kernel:
+        if spec.kernel is not None:
+            name = spec.kernel
+            return Kernel(candidate=Candidate(name=name, language="python", entry=spec.name, callable=name), outcome=None)
+        file = find_kernel(spec, self.target.name, self.target.device().get("arch"), self.languages(spec))
+        if file is None:
+            return Kernel(candidate=None, outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=self._no_kernel(spec)))
+        built = self.build(spec, file.source, file.language)
+        if isinstance(built, Outcome):
+            return Kernel(candidate=None, outcome=built, file=file)
+        return Kernel(candidate=built, outcome=None, file=file)
+
+    def build(self, spec: Spec, source: str, language: str) -> Candidate | Outcome:
+        """Build one source for this run's target."""
+        return build(source, language, spec=spec, target=self.target, cache=self.cache, timeout_s=COMPILE_TIMEOUT_S)
+
+    def _no_kernel(self, spec: Spec) -> str:
+        names = " or ".join(f"{self.target.name}{language.suffix}" for language in self.languages(spec))
+        folder = self.settings.relative(folder_of(spec))
+        return (
+            f"no kernel of {spec.name} for target {self.target.name}: expected {folder}/{names}\n"
+            f"make one: pytest '{spec.nodeid}' --kevolve-optimize --kevolve-target {self.target.name}"
+        )
+
+    def properties(self, spec: Spec) -> Outcome:
+        """Check the whole property plan (or the one draw of ``--kevolve-replay``), once a run."""
+        if spec.nodeid not in self._properties:
+            self._properties[spec.nodeid] = self._check_properties(spec)
+        outcome = self._properties[spec.nodeid]
+        self.property_rows[spec.nodeid] = rows.properties(spec, self.target.name, self._language(spec), outcome, self._kernel_row(spec))
+        return outcome
+
+    def _check_properties(self, spec: Spec) -> Outcome:
+        kernel = self.kernel(spec)
+        refused = self._refused(spec, kernel)
+        if refused is not None or kernel.candidate is None:
+            return refused or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
+        if self.settings.replay is not None:
+            return self.check(spec, kernel.candidate, of_draws(spec, [Draw.from_json(self.settings.replay)]))
+        return self.check(spec, kernel.candidate, self.plan(spec, kernel.candidate.language, self.seed))
+
+    def plan(self, spec: Spec, language: str, seed: int) -> Plan:
+        """The property plan for a seed."""
+        return make_plan(spec, seed=seed, cap=self.target.largest(language))
+
+    def check(self, spec: Spec, candidate: Candidate, plan: Plan) -> Outcome:
+        """Check one candidate on a plan in a process of its own, counterexamples of earlier runs first."""
+        kept = counterexamples.load(spec) if len(plan.draws) > 1 else ()
+        return check(self.workers, spec, candidate, plan, target=self.target, deadline_s=CHECK_TIMEOUT_S, kept=kept)
+
+    def _refused(self, spec: Spec, kernel: Kernel) -> Outcome | None:
+        """Why nothing can be run: the target, the reference or the kernel itself."""
+        missing = self.target.missing()
+        if missing is not None:
+            return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=f"target {self.target.name}: {missing}")
+        problem = self.reference_problem(spec)
+        if problem is not None:
+            return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message=problem)
+        return kernel.outcome
+
+    def reference_problem(self, spec: Spec) -> str | None:
+        """What the reference says to the inputs it is given, tried once a spec."""
+        if spec.hash not in self._references:
+            self._references[spec.hash] = self._try_reference(spec)
+        return self._references[spec.hash]
+
+    def _try_reference(self, spec: Spec) -> str | None:
+        from kevolve.evaluate.oracle import expect
+        from kevolve.evaluate.materialise import materialise
+
+        draw = Draw(values=min((case.values for case in spec.cases), key=lambda values: _size(spec, values)), seed=self.seed)
+        try:
+            expect(spec, draw, materialise(spec, draw))
+        except Exception as error:  # a user's reference may raise anything; it is told, not handled
+            return (
+                f"the reference {spec.reference.path} refuses the inputs of its spec: {type(error).__name__}: {error}\n"
+                f"  inputs: {draw.to_json()}\n  expected: it accepts what {spec.nodeid} describes; mend the description or the reference"
+            )
+        return None
+
+    def case(self, spec: Spec, case: Case) -> CaseResult:
+        """Check a benchmark case at its own size, then time it."""
+        kernel = self.kernel(spec)
+        outcome = self._refused(spec, kernel)
+        if outcome is not None or kernel.candidate is None:
+            return self._failed(spec, case, outcome or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel"))
+        reason = self._untimed(kernel.candidate.language)
+        if reason and (spec.nodeid, case.id) not in self._measured:
+            return self._check_only(spec, case, kernel.candidate, reason)
+        measurement = self.measurement(spec, case, kernel.candidate)
+        return self._result(spec, case, measurement)
+
+    def measurement(self, spec: Spec, case: Case, candidate: Candidate) -> Measurement:
+        """The paired timing of one case; a wrong kernel is never timed. Once a run."""
+        key = (spec.nodeid, case.id)
+        if key not in self._measured:
+            self._measured[key] = self.measure(spec, case, candidate, self.seed)
+        return self._measured[key]
+
+    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int) -> Measurement:
+        """Check the case at its own size, then time it against every baseline."""
+        outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
+        if not outcome.passed:
+            return rows.failed(outcome)
+        return measure(
+            self.workers, spec, case, candidate, target=self.target, baselines=spec.baseline, seed=seed, peaks=self.peaks
+        )
+
+    def keep(self, spec: Spec, measured: Mapping[str, Measurement]) -> None:
+        """Remember an acceptance's measurements, by case id: they are this run's results."""
+        self._measured.update({(spec.nodeid, case): measurement for case, measurement in measured.items()})
+
+    def _untimed(self, language: str) -> str:
+        """Why kernels of ``language`` are not timed in this run, or nothing."""
+        return self.settings.untimed or self.target.unmeasured(language) or ""
+
+    def _check_only(self, spec: Spec, case: Case, candidate: Candidate, reason: str) -> CaseResult:
+        cap = self.target.largest(candidate.language)
+        if cap is not None and _size(spec, case.values) > cap:
+            reason += f"; not checked at this size either (more than {cap} elements), the property item decides"
+        else:
+            outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=self.seed)]))
+            if not outcome.passed:
+                return self._failed(spec, case, outcome)
+        self._row(spec, case, rows.unmeasured(reason))
+        return CaseResult(failed=False, unmeasured=reason)
+
+    def _failed(self, spec: Spec, case: Case, outcome: Outcome) -> CaseResult:
+        measurement = rows.failed(outcome)
+        self._row(spec, case, measurement)
+        return CaseResult(failed=True, message=outcome.message, properties={"status": outcome.status.value})
+
+    def _result(self, spec: Spec, case: Case, measurement: Measurement) -> CaseResult:
+        row = self._row(spec, case, measurement)
+        outcome = measurement.outcome
+        properties = rows.user_properties(row)
+        if outcome.status is Status.NOT_MEASURED:
+            return CaseResult(failed=False, unmeasured=outcome.message, properties=properties)
+        if not outcome.passed:
+            return CaseResult(failed=True, message=outcome.message, samples_s=measurement.samples_s, clock=self.target.name, properties=properties)
+        return CaseResult(failed=False, samples_s=measurement.samples_s, clock=self.target.name, properties=properties)
+
+    # -- optimising ------------------------------------------------------------------------------------------------
+
+    def optimise_if_needed(self, spec: Spec, cases: Sequence[Case]) -> None:
+        """Under ``--kevolve-optimize``: search for a kernel where the present one fails, is slow or is missing; once a spec."""
+        if self.settings.optimise == "off" or spec.nodeid in self._optimised or spec.kernel is not None:
+            return
+        self._optimised.add(spec.nodeid)
+        if self.target.missing() is not None or self.reference_problem(spec) is not None:
+            return
+        from kevolve.optimise import Optimiser
+
+        with self.console.uncaptured():
+            Optimiser(self, spec, tuple(cases) or spec.cases).run()
+
+    # -- what people see -------------------------------------------------------------------------------------------
+
+    def _language(self, spec: Spec) -> str | None:
+        kernel = self.kernel(spec)
+        return kernel.candidate.language if kernel.candidate else (kernel.file.language if kernel.file else None)
+
+    def _kernel_row(self, spec: Spec) -> Any:
+        kernel = self.kernel(spec)
+        path = kernel.file.path if kernel.file else None
+        return rows.kernel(path, self.settings.relative(path) if path else None, spec.kernel)
+
+    def _row(self, spec: Spec, case: Case, measurement: Measurement) -> Result:
+        row = rows.result(
+            spec,
+            case,
+            target=self.target.name,
+            language=self._language(spec),
+            measurement=measurement,
+            kernel=self._kernel_row(spec),
+            evaluations=self.evaluations.get(spec.nodeid),
+        )
+        self.rows[spec.nodeid, case.id] = row
+        return row
+
+    @cached_property
+    def record(self) -> Record:
+        """The run as a record, made when it is over."""
+        languages = [registry.load("languages", name) for name in self.target.languages]
+        isolation = self.workers.isolation(target=self.target, language=self.target.languages[0])
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        where = describe(self.target, languages, isolation=isolation, root=self.settings.rootdir, date=now)
+        return Record(environment=where, results=tuple(self.rows.values()), properties=tuple(self.property_rows.values()))
+
+    def summary(self, *, width: int) -> str:
+        """The table of results."""
+        return summary(self.record, width)
+
+    def finish(self) -> None:
+        """Write the record where one was asked for and stop the worker processes."""
+        if self.rows and self.settings.record is not None:
+            write(self.record, self.settings.record)
+        if "workers" in self.__dict__:
+            _ = self.record  # asks the workers what isolates them
+            self.workers.close()
+
+
+def _size(spec: Spec, values: Mapping[str, Any]) -> int:
+    """About how many elements a case has: its described tensors', or the product of its whole-number arguments."""
+    from math import prod
+
+    from kevolve.spec.inputs import Jagged, Tensor
+
+    described = spec.describe(**values)
+    if callable(described):
+        return prod(max(value, 1) for value in values.values() if isinstance(value, int))
+    tensors = (item for item in described if isinstance(item, Tensor | Jagged))
+    return sum(prod(item.shape) if isinstance(item, Tensor) else item.rows * item.max_length for item in tensors)

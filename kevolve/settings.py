@@ -1,0 +1,39 @@
+"""The options of one run as a value: command line over ini, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for.
+
+    ``optimise``: ``"off"``, ``"needed"`` (kernels that fail, are slow or are missing) or ``"all"``.
+    ``timing``: whether this process may time kernels; under xdist it may not, and ``untimed`` says why.
+    """
+
+    rootdir: Path
+    target: str = "cpu"
+    languages: tuple[str, ...] = ()  # empty: the spec's, or the target's preference
+    optimise: str = "off"
+    budget: str = ""
+    policy: str = "best-first"
+    seed: int | None = None
+    review: bool = False
+    record: Path | None = None
+    replay: str | None = None
+    require_measured: bool = False
+    timing: bool = True
+    untimed: str = ""
+    sys_path: tuple[str, ...] = field(default=())
+
+    @property
+    def store(self) -> Path:
+        """Where caches, the graph and scratch folders live."""
+        return self.rootdir / ".kevolve"
+
+    def relative(self, path: Path) -> Path:
+        """``path`` below the rootdir, where it lies there."""
+        return path.relative_to(self.rootdir) if path.is_relative_to(self.rootdir) else path

@@ -1,0 +1,242 @@
+"""Compare interpreted Triton samples with float64 formulas: ``python -m tests.operators.interpreted FAMILY`` under TRITON_INTERPRET=1.
+
+A process of its own: Triton decides at import whether its own library is interpreted. Prints one line a disagreement.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from kevolve.languages.triton import Triton
+from kevolve.operators.samples.library import SAMPLES
+from kevolve.targets.cpu import CPU
+from reference_ops import recommendation
+
+EPS = 1e-6
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+# Around one program's tile, one step and one vector; knobs are set small, so that every size crosses some boundary.
+TAILS = (0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 65, 70, 127, 128, 129, 130)
+SMALL_ROW_KNOBS: dict[str, Any] = {"tile": 128, "longest": 64, "block": 32}
+Case = tuple[str, tuple[Any, ...], Callable[..., Any], dict[str, Any]]  # label, inputs, formula, knobs
+
+
+def source(name: str, **knobs: Any) -> str:
+    """The sample's text in Triton with real arguments."""
+    sample = next(sample for sample in SAMPLES if sample.name == name)
+    inputs = tuple(f"argument_{position}" for position in range(len(sample.example())))
+    return sample.render("triton", entry=name, inputs=inputs, constants=dict.fromkeys(sample.constants, EPS), knobs=knobs)
+
+
+@cache
+def loaded(name: str, knobs: tuple[tuple[str, Any], ...]) -> Any:
+    """The sample's functions, checked and built as a candidate's would be."""
+    language, text, cache_folder = Triton(), source(name, **dict(knobs)), Path(tempfile.mkdtemp())
+    for problem in (language.missing(), language.parse(text, name), language.policy(text, ())):
+        if problem is not None:
+            raise AssertionError(f"{name}: {problem}")
+    built = language.build(text, entry=name, target=CPU(), cache=cache_folder, timeout_s=10)
+    return language.load(built.artifact, entry=name, target=CPU())
+
+
+def rms(x: torch.Tensor) -> torch.Tensor:
+    return x * (x.pow(2).mean(-1, keepdim=True) + EPS).rsqrt()
+
+
+def layer(x: torch.Tensor) -> torch.Tensor:
+    return (x - x.mean(-1, keepdim=True)) * (x.var(-1, keepdim=True, unbiased=False) + EPS).rsqrt()
+
+
+def rms_gradients(dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    return torch.autograd.grad(rms(x) * weight, (x, weight), dy)
+
+
+ROW_FORMULAS: dict[str, tuple[Callable[..., Any], int, int]] = {  # formula, inputs of shape [rows, cols], of shape [cols]
+    "rms_norm": (lambda x, weight: rms(x) * weight, 1, 1),
+    "rms_norm_plain": (rms, 1, 0),
+    "layer_norm": (lambda x, weight, bias: layer(x) * weight + bias, 1, 2),
+    "layer_norm_plain": (layer, 1, 0),
+    "rms_norm_backward": (rms_gradients, 2, 1),
+    "softmax": (lambda x: x.softmax(-1), 1, 0),
+    "log_softmax": (lambda x: x.log_softmax(-1), 1, 0),
+    "swiglu": (lambda gate, up: functional.silu(gate) * up, 2, 0),
+    "geglu_tanh": (lambda gate, up: functional.gelu(gate, approximate="tanh") * up, 2, 0),
+}
+
+
+def row_cases(name: str) -> Iterator[Case]:
+    """Tails in both directions, every dtype, defaults and small knobs, layouts that are not contiguous, other ranks."""
+    formula, matrices, vectors = ROW_FORMULAS[name]
+    sample = next(sample for sample in SAMPLES if sample.name == name)
+    small = {knob: value for knob, value in SMALL_ROW_KNOBS.items() if knob in sample.knobs["triton"]}
+    if name == "rms_norm_backward":
+        small["programs"] = 3
+    few = 0 if vectors == 0 else 1  # a normalisation of empty rows has no mean
+    shapes = [(3, cols) for cols in TAILS if cols >= few] + [(rows, 5) for rows in TAILS]
+    settings = [(shape, FLOATS[index % 3], small) for index, shape in enumerate(shapes)]
+    settings += [((5, 37), dtype, {}) for dtype in FLOATS] + [((2, 300), dtype, small) for dtype in FLOATS] + [((0, 4), torch.float32, {})]
+    for (rows, cols), dtype, knobs in settings:
+        inputs = [torch.randn(rows, cols).to(dtype) for _ in range(matrices)] + [torch.randn(cols).to(dtype) for _ in range(vectors)]
+        yield f"{dtype} {rows}x{cols} {knobs}", tuple(inputs), formula, knobs
+    for cols, transform in itertools.product(
+        (5, 70),
+        (
+            lambda x: x.t().contiguous().t(),
+            lambda x: torch.cat([x, x], 1)[:, 1 : 1 + x.shape[1]],
+            lambda x: x[:1].expand(x.shape[0], -1),
+        ),
+    ):
+        inputs = [transform(torch.randn(6, cols)) for _ in range(matrices)] + [torch.randn(2 * cols)[::2] for _ in range(vectors)]
+        yield f"strides {inputs[0].stride()} {inputs[0].shape}", tuple(inputs), formula, small
+    if name != "rms_norm_backward":
+        for shape in ((7,), (2, 3, 7)):
+            inputs = [torch.randn(shape) for _ in range(matrices)] + [torch.randn(7) for _ in range(vectors)]
+            yield f"shape {shape}", tuple(inputs), formula, {}
+
+
+def cross_entropy_cases() -> Iterator[Case]:
+    """The loss and its gradient, as a tuple."""
+
+    def formula(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits = logits.requires_grad_()
+        loss = functional.cross_entropy(logits, target)
+        return loss, *torch.autograd.grad(loss, logits)
+
+    shapes = [(3, cols) for cols in TAILS if cols > 0] + [(rows, 5) for rows in (0, 1, 2, 17)] + [(5, 300)]
+    for index, (rows, cols) in enumerate(shapes):
+        dtype = FLOATS[index % 3]
+        yield f"{dtype} {rows}x{cols}", (torch.randn(rows, cols).to(dtype), torch.randint(0, cols, (rows,))), formula, {"block": 32}
+    yield "transposed", (torch.randn(50, 6).t(), torch.randint(0, 50, (12,))[::2]), formula, {}
+    masked = torch.where(torch.rand(4, 70) < 0.7, -torch.inf, 1.0)
+    masked[:, 69] = 0.0
+    yield "masked", (masked, torch.full((4,), 69)), formula, {"block": 16}
+    yield "loss as logits", (torch.randn(4, 70).to(torch.bfloat16), torch.full((4,), 69)), formula, {"loss": "as_logits"}
+
+
+def search_cases(name: str) -> Iterator[Case]:
+    """Known, unknown, below all, above all; borders counted and searched; values equal to borders, infinite and NaN."""
+    if name == "map_id":
+        for unique, batch in [(1, 9), *((size, 70) for size in TAILS if size > 1), *((33, size) for size in TAILS)]:
+            ids = torch.randperm(3 * unique)[:unique].sort().values + 2
+            yield f"{unique} ids, {batch}", (torch.randint(0, 3 * unique + 4, (batch,)), ids), recommendation.map_id, {"block": 32}
+        ids = torch.arange(40).mul(1 << 40)[::2]
+        yield "strided", (torch.arange(-3, 45).mul(1 << 40)[::3], ids), recommendation.map_id, {}
+        return
+    for features, batch, known in [(3, size, 4) for size in TAILS] + [(2, 33, size) for size in range(20)] + [(2, 40, 200)]:
+        dtype = FLOATS[known % 3]
+        x = torch.randint(-9, 10, (features, batch)).to(dtype)
+        if batch > 3:
+            x[:, 0], x[:, 1], x[:, 2] = torch.inf, -torch.inf, torch.nan
+        borders = torch.randint(-8, 9, (features, known)).to(dtype).sort(-1).values
+        yield f"{features} {batch} {known}", (x, borders), recommendation.mbdt, {"block": 32, "count_up_to": 8}
+    yield "strided", (torch.randn(50, 4).t(), torch.randn(4, 30).sort(-1).values[:, ::2]), recommendation.mbdt, {}
+
+
+def truncate_cases() -> Iterator[Case]:
+    """Users without events, events without values, one user, many blocks of a scan."""
+    for features, users, longest, limit in itertools.product((1, 3), (0, 1, 13), (0, 3, 20), (0, 1, 4, 50)):
+        outer = torch.randint(0, longest + 1, (features, users))
+        inner = torch.randint(0, 3, (int(outer.sum()),))
+        values = torch.randn(int(inner.sum()))
+        knobs = {"scan": 4, "users": 4, "block": 8}
+        yield f"{features} {users} {longest} {limit}", (outer, inner, values, limit), recommendation.batch_event_truncate, knobs
+    outer = torch.tensor([[3, 1], [4, 0], [1, 2]]).t()
+    inner, values = torch.ones(22, dtype=torch.int64)[::2], torch.arange(22, dtype=torch.int32)[::2]
+    yield "strided", (outer, inner, values, 2), recommendation.batch_event_truncate, {}
+
+
+def embedding_cases() -> Iterator[Case]:
+    """Empty bags, dims around a slice, rows around a step."""
+
+    def formula(table: torch.Tensor, scale: torch.Tensor, indices: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        rows = table[indices] * scale[indices][:, None]
+        bags = [rows[first:last].sum(0) for first, last in itertools.pairwise(offsets.tolist())]
+        return torch.stack(bags) if bags else rows[:0]
+
+    for bags, dim, pooling in [(4, dim, 9) for dim in TAILS if dim > 0] + [(size, 5, 3) for size in TAILS] + [(3, 8, 40), (3, 8, 0)]:
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.randint(0, 2 * pooling + 1, (bags,)).cumsum(0)])
+        table, scale = torch.randint(-128, 128, (50, dim), dtype=torch.int8), torch.rand(50)
+        inputs = (table, scale, torch.randint(0, 50, (int(offsets[-1]),)), offsets)
+        yield f"{bags} {dim} {pooling}", inputs, formula, {"cols": 32, "rows": 4}
+    table, scale = torch.randint(-128, 128, (20, 18), dtype=torch.int8).t(), torch.rand(36)[::2]
+    indices, offsets = torch.randint(0, 18, (14,))[::2], torch.tensor([0, 0, 3, 3, 5, 5, 7, 7])[::2]
+    yield "strided", (table, scale, indices, offsets), formula, {}
+
+
+def cases(name: str) -> Iterator[Case]:
+    """All cases of one sample."""
+    if name in ROW_FORMULAS:
+        return row_cases(name)
+    if name in ("map_id", "mbdt"):
+        return search_cases(name)
+    return {"cross_entropy": cross_entropy_cases, "batch_event_truncate": truncate_cases, "embedding_bag": embedding_cases}[name]()
+
+
+def wide(value: Any) -> Any:
+    """In float64, on its own storage."""
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def outputs_of(name: str, inputs: tuple[Any, ...], knobs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    kernel = loaded(name, tuple(knobs.items()))
+    outputs = kernel.call(*inputs)
+    if kernel.backward is not None:
+        outputs = (outputs, kernel.backward(torch.ones((), dtype=outputs.dtype), *inputs))
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def disagreement(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, scale: float) -> str | None:
+    """None, or what differs: integers exactly, floats within a few units in the last place of the largest, or of ``scale``."""
+    if got.shape != expected.shape or got.dtype != dtype:
+        return f"expected {dtype} {tuple(expected.shape)}, got {got.dtype} {tuple(got.shape)}"
+    if not got.is_floating_point():
+        return None if torch.equal(got, expected) else f"{int((got != expected).sum())} of {got.numel()} differ"
+    largest = expected[expected.isfinite()].abs().max().item() if expected.isfinite().any() else 1.0
+    tolerance = 8 * torch.finfo(dtype).eps * max(scale, largest)
+    equal = torch.isclose(got.double(), expected.double(), rtol=0, atol=tolerance, equal_nan=True)
+    return None if equal.all() else f"{int((~equal).sum())} of {got.numel()} differ by more than {tolerance:.1e}"
+
+
+def disagreements(name: str) -> tuple[list[str], int]:
+    """What differs, a line each, and the number of cases."""
+    torch.manual_seed(7)
+    found, count = [], 0
+    for label, inputs, formula, knobs in cases(name):
+        count += 1
+        kept = [value.clone() if isinstance(value, torch.Tensor) else value for value in inputs]
+        got = outputs_of(name, inputs, knobs)
+        expected = formula(*(wide(value.clone() if isinstance(value, torch.Tensor) else value) for value in inputs))
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        floating = next((value.dtype for value in inputs if isinstance(value, torch.Tensor) and value.is_floating_point()), torch.float32)
+        for position, (one, other) in enumerate(zip(got, expected, strict=True)):
+            dtype = floating if other.is_floating_point() else other.dtype
+            if name == "cross_entropy" and position == 0 and "loss" not in knobs:
+                dtype = torch.float32
+            # the gradients of one column are differences of nearly equal numbers
+            problem = disagreement(one, other, dtype, 1.0 if name == "rms_norm_backward" else 1e-3)
+            found += [f"{name}[{label}] output {position}: {problem}"] if problem else []
+        tensors = [(one, other) for one, other in zip(kept, inputs, strict=True) if isinstance(one, torch.Tensor)]
+        if not all(one.nan_to_num().equal(other.nan_to_num()) for one, other in tensors):
+            found.append(f"{name}[{label}] changed its inputs")
+    return found, count
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")  # the interpreter computes with numpy, which warns of 0/0 in rows that are masked
+    for name in sys.argv[1:]:
+        found, count = disagreements(name)
+        print("\n".join([*found, f"{name}: {count} cases, {len(found)} disagreements"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The C++ samples compute what their patterns say: sizes around every tail, every layout, every dtype, against float64."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import tvm_ffi
+from tvm_ffi.libinfo import find_include_path, find_libtvm_ffi
+
+from kevolve.operators.samples.library import SAMPLES
+
+BY_NAME = {sample.name: sample for sample in SAMPLES}
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+INPUTS = {
+    "rms_norm": ("x", "weight"),
+    "rms_norm_plain": ("x",),
+    "layer_norm": ("x", "weight", "bias"),
+    "layer_norm_plain": ("x",),
+    "rms_norm_backward": ("dy", "x", "weight"),
+    "softmax": ("x",),
+    "log_softmax": ("x",),
+    "cross_entropy": ("logits", "target"),
+    "swiglu": ("gate", "up"),
+    "geglu_tanh": ("gate", "up"),
+    "map_id": ("values", "ids"),
+    "mbdt": ("x", "borders"),
+    "batch_event_truncate": ("outer_lengths", "inner_lengths", "values", "max_events"),
+    "embedding_bag": ("table", "scale", "indices", "offsets"),
+}
+SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
+ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Builds a sample once and gives its entry function."""
+    folder: Path = tmp_path_factory.mktemp("samples")
+    modules: dict[str, Any] = {}
+
+    def build(name: str, entry: str | None = None) -> Any:
+        if name not in modules:
+            sample = BY_NAME[name]
+            text = sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={})
+            modules[name] = compile_source(text, folder / name)
+        return torch_outputs(getattr(modules[name], entry or name))
+
+    return build
+
+
+def torch_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A tuple comes back as an array of the runtime's own tensors."""
+
+    def call(*inputs: Any) -> Any:
+        result = function(*inputs)
+        return result if isinstance(result, torch.Tensor) else tuple(torch.from_dlpack(item) for item in result)
+
+    return call
+
+
+def compile_source(text: str, stem: Path) -> Any:
+    """Compile without optimisation flags that change results, and load."""
+    source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+    source.write_text(text)
+    runtime = Path(find_libtvm_ffi())
+    flags = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wall", "-Werror", f"-I{find_include_path()}"]
+    command = ["g++", *flags, str(source), str(runtime), f"-Wl,-rpath,{runtime.parent}", "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tvm_ffi.load_module(str(library))
+
+
+def expect_close(got: Any, expected: Any, dtype: torch.dtype) -> None:
+    """Equal dtype and shape; values within the dtype's tolerance of the output's scale; the same NaN and infinities."""
+    got, expected = (value if isinstance(value, tuple) else (value,) for value in (got, expected))
+    assert len(got) == len(expected)
+    for mine, right in zip(got, expected, strict=True):
+        assert mine.shape == right.shape
+        if right.is_floating_point():
+            scale = max(1.0, float(right[right.isfinite()].abs().max())) if right.isfinite().any() else 1.0
+            torch.testing.assert_close(mine.double(), right.double(), rtol=0, atol=TOLERANCE[dtype] * scale, equal_nan=True)
+        else:
+            assert torch.equal(mine, right)
+
+
+def wide(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value for value in inputs)
+
+
+def row_inputs(name: str, rows: int, cols: int, dtype: torch.dtype, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = {"weight", "bias"}
+    shapes = [(cols,) if argument in vectors else (rows, cols) for argument in INPUTS[name]]
+    return tuple(torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+
+
+def layouts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The same values, laid out otherwise."""
+    yield tensor.T.contiguous().T if tensor.ndim == 2 else tensor
+    padded = torch.zeros([size + 3 for size in tensor.shape], dtype=tensor.dtype)[tuple(slice(2, 2 + size) for size in tensor.shape)]
+    yield padded.copy_(tensor)
+    strided = torch.zeros([size * 2 for size in tensor.shape], dtype=tensor.dtype)[(slice(None, None, 2),) * tensor.ndim]
+    yield strided.copy_(tensor)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("name", ROW_KERNELS)
+def test_row_kernels_agree_with_float64_at_every_size(built: Any, name: str, dtype: torch.dtype) -> None:
+    sample, kernel = BY_NAME[name], built(name)
+    empty = [0] if "norm" not in name else []
+    for cols in [*empty, *SWEEP, 255, 256, 257, 1000, 2049, 4099]:
+        inputs = row_inputs(name, 3, cols, dtype, seed=cols)
+        expect_close(kernel(*inputs), sample.patterns[0](*wide(inputs)), dtype)
+    for rows in (0, 1, 65, 130):
+        inputs = row_inputs(name, rows, 300, dtype)
+        expect_close(kernel(*inputs), sample.patterns[0](*wide(inputs)), dtype)
+
+
+@pytest.mark.parametrize("name", ROW_KERNELS)
+def test_row_kernels_follow_strides_and_keep_the_dtype(built: Any, name: str) -> None:
+    kernel = built(name)
+    for dtype in TOLERANCE:
+        inputs = row_inputs(name, 7, 37, dtype)
+        expected = kernel(*inputs)
+        for arranged in zip(*(list(layouts(value)) for value in inputs), strict=True):
+            expect_close(kernel(*arranged), expected, dtype)
+        repeated = tuple(value[:1].expand_as(value) for value in inputs)
+        expect_close(kernel(*repeated), kernel(*(value.contiguous() for value in repeated)), dtype)
+        outputs = expected if isinstance(expected, tuple) else (expected,)
+        assert {output.dtype for output in outputs} == {dtype}
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "softmax", "swiglu", "layer_norm"])
+def test_row_kernels_take_any_rank(built: Any, name: str) -> None:
+    kernel = built(name)
+    flat = row_inputs(name, 24, 10, torch.float32)
+    cube = tuple(value.reshape(2, 3, 4, 10) if value.ndim == 2 else value for value in flat)
+    swapped = tuple(value.transpose(0, 1).contiguous().transpose(0, 1) if value.ndim == 4 else value for value in cube)
+    assert torch.equal(kernel(*cube), kernel(*flat).reshape(2, 3, 4, 10))
+    assert torch.equal(kernel(*swapped), kernel(*cube))
+
+
+def test_softmax_has_the_references_infinities(built: Any) -> None:
+    inf = float("inf")
+    x = torch.tensor([[0.0, -inf, 1.0], [inf, 0.0, 1.0], [-inf, -inf, -inf], [1e30, -1e30, 3.0], [-200.0, 0.0, 0.0]])
+    expect_close(built("softmax")(x), torch.softmax(x.double(), -1), torch.float32)
+
+
+def test_swiglu_does_not_lose_large_and_small_gates(built: Any) -> None:
+    gate = torch.tensor([[-1e30, -100.0, -88.0, -1e-30, 0.0, 1e-30, 88.0, 100.0, 1e30]])
+    expect_close(built("swiglu")(gate, torch.ones_like(gate)), torch.nn.functional.silu(gate.double()), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_cross_entropy_and_its_gradient_agree_with_float64(built: Any, dtype: torch.dtype) -> None:
+    forward, backward = built("cross_entropy"), built("cross_entropy", "cross_entropy_backward")
+    for cols in [*SWEEP, 2047, 2048, 2049, 5000]:
+        logits = torch.randn(5, cols, generator=torch.Generator().manual_seed(cols)).mul(4).to(dtype)
+        target = torch.arange(5).mul(7) % cols
+        exact = logits.double().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(exact, target)
+        loss.backward()
+        expect_close(forward(logits, target), loss.detach(), torch.float32)
+        expect_close(backward(torch.tensor(1.0), logits, target), exact.grad, dtype)
+        expect_close(backward(torch.tensor(2.0), logits.T.contiguous().T, target.repeat_interleave(2)[::2]), exact.grad * 2, dtype)
+
+
+def test_cross_entropy_leaves_out_ignored_targets(built: Any) -> None:
+    logits, target = torch.randn(4, 50), torch.tensor([3, -100, 7, -100])
+    exact = logits.double().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(exact, target)
+    loss.backward()
+    expect_close(built("cross_entropy")(logits, target), loss.detach(), torch.float32)
+    expect_close(built("cross_entropy", "cross_entropy_backward")(torch.tensor(1.0), logits, target), exact.grad, torch.float32)
+
+
+def test_map_id_agrees_at_every_size(built: Any) -> None:
+    kernel, pattern = built("map_id"), BY_NAME["map_id"].patterns[0]
+    for size in [*SWEEP, 1000, 5000]:
+        ids = torch.randperm(2 * size + 1)[:size].sort().values - size
+        values = torch.randint(-size - 2, size + 3, (size - 1,))
+        expected = pattern(values, ids)
+        assert torch.equal(kernel(values, ids), expected)
+        assert torch.equal(kernel(values.repeat_interleave(2)[::2], ids.repeat_interleave(3)[::3]), expected)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_mbdt_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("mbdt"), BY_NAME["mbdt"].patterns[0]
+    for size in [0, *SWEEP, 511, 512, 513, 2048]:
+        x, borders = torch.randn(3, size).to(dtype), torch.randn(3, (size * 7) % 73).to(dtype).sort(-1).values
+        expected = pattern(x, borders)
+        assert torch.equal(kernel(x, borders), expected)
+        assert torch.equal(kernel(x.T.contiguous().T, borders.T.contiguous().T), expected)
+
+
+def test_mbdt_gives_the_papers_example(built: Any) -> None:
+    x, borders = torch.tensor([[0.1, 0.4, 0.8], [0.2, 0.5, 0.9]]), torch.tensor([[0.3, 0.6], [0.4, 0.7]])
+    assert built("mbdt")(x, borders).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_batch_event_truncate_gives_the_papers_example(built: Any) -> None:
+    outer, inner = torch.tensor([[3, 4, 1]]), torch.tensor([1, 0, 2, 0, 3, 1, 1, 1])
+    got = built("batch_event_truncate")(outer, inner, torch.arange(1, 10), 2)
+    assert [value.tolist() for value in got] == [[[2, 2, 1]], [1, 0, 0, 3, 1], [1, 4, 5, 6, 9]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64], ids=str)
+def test_batch_event_truncate_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("batch_event_truncate"), BY_NAME["batch_event_truncate"].patterns[0]
+    for users in [*range(12), 33, 300]:
+        outer = torch.randint(0, 20, (3, users))
+        inner = torch.randint(0, 4, (int(outer.sum()),))
+        values = torch.arange(int(inner.sum())).to(dtype)
+        for limit in (0, 1, 7, 30):
+            expected = pattern(outer, inner, values, limit)
+            strided = (outer.T.contiguous().T, inner.repeat_interleave(2)[::2], values.repeat_interleave(2)[::2])
+            expect_close(kernel(outer, inner, values, limit), expected, torch.float32)
+            expect_close(kernel(*strided, limit), expected, torch.float32)
+
+
+def test_embedding_bag_agrees_at_every_size(built: Any) -> None:
+    kernel, pattern = built("embedding_bag"), BY_NAME["embedding_bag"].patterns[0]
+    for dim in [0, *SWEEP, 256, 300]:
+        table, scale = torch.randint(-128, 128, (50, dim), dtype=torch.int8), torch.rand(50)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.randint(0, 9, (dim % 30,)).cumsum(0)])
+        indices = torch.randint(0, 50, (int(offsets[-1]),))
+        expected = pattern(table, scale, indices, offsets)
+        strided = (table.T.contiguous().T, *(value.repeat_interleave(2)[::2] for value in (scale, indices, offsets)))
+        expect_close(kernel(table, scale, indices, offsets), expected, torch.float32)
+        expect_close(kernel(*strided), expected, torch.float32)
+
+
+@pytest.mark.parametrize("name", sorted(INPUTS))
+def test_every_pattern_of_a_sample_computes_the_same(name: str) -> None:
+    """Else a reference would be matched with a kernel for something else; seen on the sample's own example."""
+    sample = BY_NAME[name]
+    generator = torch.Generator().manual_seed(0)
+    inputs = tuple(example_value(described, generator) for described in sample.example())
+    expected = sample.patterns[0](*inputs)
+    for pattern in sample.patterns[1:]:
+        torch.testing.assert_close(pattern(*inputs), expected)
+
+
+def example_value(described: Any, generator: torch.Generator) -> Any:
+    """A tensor for the few kinds of description that samples' examples use."""
+    if isinstance(described, int):
+        return described
+    dtype = getattr(torch, described.dtype)
+    if dtype.is_floating_point:
+        values = torch.randn(described.shape, generator=generator)
+    elif described.unique:
+        values = torch.randperm(int(described.high - described.low), generator=generator)[: described.shape[0]] + int(described.low)
+    else:
+        low, high = (-128, 128) if described.low is None else (int(described.low), int(described.high))
+        values = torch.randint(low, high, described.shape, generator=generator, dtype=dtype)
+    return values.sort(-1).values if described.sorted else values
+
+
+def test_rendering_names_what_it_does_not_know() -> None:
+    sample = BY_NAME["rms_norm"]
+    with pytest.raises(ValueError, match=r"knobs: expected .*'grain'.*, got .*'warp'"):
+        sample.render("cpp", entry="f", inputs=("x", "weight"), constants=sample.constants, knobs={"warp": 1})
+    with pytest.raises(ValueError, match=r"constants: expected \['eps'\], got \[\]"):
+        sample.render("cpp", entry="f", inputs=("x", "weight"), constants={}, knobs={})
+
+
+def test_entry_and_arguments_have_the_users_names_and_order() -> None:
+    sample = BY_NAME["rms_norm"]
+    text = sample.render(
+        "cpp", entry="norm", inputs=("hidden", "gain"), signature=("gain", "hidden"), constants={"eps": 1e-5}, knobs={"segments": 4}
+    )
+    assert "ffi::Tensor norm(TensorView gain, TensorView hidden) {\n  return detail::compute(hidden, gain);" in text
+    assert "TVM_FFI_DLL_EXPORT_TYPED_FUNC(norm, norm);" in text
+    assert "constexpr float kEps = 1e-05;" in text
+    assert text.startswith("// norm: ")
+
+
+@pytest.mark.parametrize("name", sorted(INPUTS))
+def test_every_value_of_every_knob_renders(name: str) -> None:
+    sample = BY_NAME[name]
+    for knob, values in sample.knobs["cpp"].items():
+        texts = {sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={knob: value}) for value in values}
+        assert len(texts) == len(values)

@@ -1,0 +1,61 @@
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from kevolve import cli, doctor
+
+
+def examination(*, ready):
+    machine = dict(system="Linux 6", processor="x86_64", cores=2, usable_cores=2, memory_bytes=2**33, python="3.11.7")
+    return dict(format=1, machine=machine, targets=[], languages=[], profilers=[], operators=[], policies=[], packages={}, ready=ready)
+
+
+@pytest.mark.parametrize(("ready", "status"), [(True, 0), (False, 1)])
+def test_the_exit_status_says_whether_kernels_can_be_built(monkeypatch, capsys, ready, status):
+    monkeypatch.setattr(doctor, "examine", lambda **_: examination(ready=ready))
+    assert cli.main(["doctor"]) == status
+    assert capsys.readouterr().out.startswith("Linux 6, x86_64, 2 of 2 cores usable, 8 GiB of memory, Python 3.11.7")
+
+
+def test_json_is_what_was_examined_and_nothing_else(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda **_: examination(ready=True))
+    cli.main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out) == examination(ready=True)
+
+
+def test_another_system_gets_a_clear_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "kevolve: expected Linux, got darwin: use a Linux machine, a container or WSL\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--yaml"]])
+def test_a_wrong_command_line_has_exit_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: kevolve" in capsys.readouterr().err
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"kevolve {version('kevolve')}\n"
+
+
+def test_the_doctor_examines_this_machine(tmp_path):
+    """The whole command, peaks and worker server included, away from any store."""
+    command = [sys.executable, "-c", "import sys; from kevolve.cli import main; sys.exit(main(['doctor', '--json']))"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    cpu = next(target for target in found["targets"] if target["name"] == "cpu")
+    assert cpu["missing"] is None
+    assert cpu["peaks"]["bandwidth"]
+    assert cpu["device"]["arch"]
+    assert {language["name"] for language in found["languages"]} >= {"cpp", "triton"}
+    assert list(tmp_path.iterdir()) == []
