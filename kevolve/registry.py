@@ -39,3 +39,9 @@ def load(group: str, name: str) -> Any:
     if name not in points:
         raise UnknownName(f"unknown {group[:-1]} {name!r}; registered: {', '.join(names(group)) or 'none'}")
     return points[name].load()()
+
+
+def refresh() -> None:
+    """Look again for what is registered: ``sys.path`` has changed."""
+    _points.cache_clear()
+    load.cache_clear()

@@ -29,7 +29,8 @@ QUICK = ("-p", "no:cacheprovider")
 
 def files(folder: Path) -> dict[str, bytes]:
     """What the run could have written, caches and logs of its own aside."""
-    kept = (path for path in folder.rglob("*") if path.is_file() and not {".kevolve", "__pycache__"} & set(path.parts))
+    aside = {".kevolve", "__pycache__", "stdout", "stderr"}
+    kept = (path for path in folder.rglob("*") if path.is_file() and not aside & set(path.parts))
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 
 

@@ -18,6 +18,7 @@ from kevolve.spec.spec import Draw, Spec
 TILES = (8, 16, 32, 64, 128, 256, 512, 1024)
 PRIMES = (127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071)
 SCALES = (1 << 12, 1 << 12, 1 << 15, 1 << 15, 1 << 17, 1 << 20)  # the most elements of a draw, by how often
+INTERPRETED_SIZE = 520  # of an axis: it may be the grid, and an interpreter takes a millisecond for each instance of a kernel
 _SEEDS = 1 << 40
 MORE = 3
 
@@ -76,12 +77,14 @@ def _draws(draw: st.DrawFn, spec: Spec, secret: int, cap: int | None) -> Draw:
         values[name] = draw(st.sampled_from(given_values))
     axes = [name for name, domain in spec.vary.items() if isinstance(domain, Sizes)]
     scale = draw(st.sampled_from(SCALES)) if axes else SCALES[-1]
-    scale = scale if cap is None else min(scale, cap)
+    scale = scale if cap is None else min(scale, max(1, cap >> 3))
     first = draw(st.integers(0, len(axes) - 1)) if len(axes) > 1 else 0
     for name in axes[first:] + axes[:first]:
         domain = spec.vary[name]
         assert isinstance(domain, Sizes)
-        values[name] = draw(_sizes(domain.low, _largest(spec, values, name, domain, scale)))
+        largest = _largest(spec, values, name, domain, scale)
+        largest = largest if cap is None else max(domain.low, min(largest, INTERPRETED_SIZE))
+        values[name] = draw(_sizes(domain.low, largest))
     distribution = draw(st.sampled_from(_distributions(spec, values)))
     layout = draw(st.sampled_from(LAYOUTS))
     number = draw(st.integers(0, _SEEDS - 1))

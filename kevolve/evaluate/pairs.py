@@ -103,9 +103,9 @@ class Runner:
         self.seed = seed
         self._child = child
         self._plan = plan
-        self._number = 0
-        pool = plan.pool
-        self._call("time_inputs", [pool.fd], deadline_s=_INPUTS_S, layout=pool.layout, seed=seed, mutates=list(plan.mutates))
+        pool, mutates = plan.pool, list(plan.mutates)
+        fields = self._call("time_inputs", [pool.fd], deadline_s=_INPUTS_S, layout=pool.layout, seed=seed, mutates=mutates)
+        self._number = fields["calls"] if fields.get("calls") in range(1000) else 0  # what it made to settle
 
     def _call(self, command: str, fds: Sequence[int] = (), *, deadline_s: float | None = None, **arguments: Any) -> Mapping[str, Any]:
         try:

@@ -148,11 +148,12 @@ def prepare(target: str, language: str, sys_path: Sequence[str]) -> None:
     if language in registry.names("languages"):
         for name in getattr(registry.load("languages", language), "preload", ()):
             importlib.import_module(name)
-    if target in registry.names("targets"):
-        registry.load("targets", target)
     torch.autograd.set_multithreading_enabled(False)
     own = [path for path in sys.path if path not in sys_path]
     sys.path[:] = [*sys_path, *own]
+    registry.refresh()
+    if target in registry.names("targets"):
+        registry.load("targets", target)
     gc.collect()
     gc.freeze()
 

@@ -37,7 +37,8 @@ _BOOT = "import sys; sys.path.append(sys.argv[1]); from kevolve.targets.peaks im
 def measured_peaks(target: Target, cache: Path) -> Peaks:
     """The peaks of this machine, from ``cache`` where they were measured before (about two seconds otherwise).
 
-    What was measured on a busy machine (the widest margin) is measured again the next time. Unknown (``Peaks()``) where the probe cannot be built; that is not kept.
+    What was measured on a busy machine (the widest margin) is measured again the next time.
+    Unknown (``Peaks()``) where the probe cannot be built; that is not kept.
     """
     kept = _kept_path(target, cache)
     try:

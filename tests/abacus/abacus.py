@@ -33,7 +33,7 @@ class Abacus:
         return {"OMP_NUM_THREADS": "1"}
 
     def peaks(self, cache: Any) -> Peaks:
-        return Peaks(bandwidth=((1.0, 1e9),), empty_call_us=1.0)
+        return Peaks(bandwidth=((1.0, 4e9),), empty_call_us=1.0)
 
     def enter(self, stage: str) -> None:
         pass

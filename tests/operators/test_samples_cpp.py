@@ -272,7 +272,7 @@ def test_rendering_names_what_it_does_not_know() -> None:
 def test_entry_and_arguments_have_the_users_names_and_order() -> None:
     sample = BY_NAME["rms_norm"]
     text = sample.render(
-        "cpp", entry="norm", inputs=("hidden", "gain"), signature=("gain", "hidden"), constants={"eps": 1e-5}, knobs={"segments": 4}
+        "cpp", entry="norm", inputs=("hidden", "gain"), signature=("gain", "hidden"), constants={"eps": 1e-5}, knobs={"lanes": 32}
     )
     assert "ffi::Tensor norm(TensorView gain, TensorView hidden) {\n  return detail::compute(hidden, gain);" in text
     assert "TVM_FFI_DLL_EXPORT_TYPED_FUNC(norm, norm);" in text

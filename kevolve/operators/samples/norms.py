@@ -15,7 +15,7 @@ _TRITON_KNOBS = {
     "block": (4096, 8192, 2048),
     "elements_per_thread": (16, 8, 32),
 }
-_CPP_KNOBS = {"grain": (16384, 4096, 65536), "segments": (1, 2, 4)}
+_CPP_KNOBS = {"grain": (16384, 4096, 65536), "lanes": (64, 32, 128), "long_row": (2048, 512, 256)}
 
 
 def _rms(x: Any) -> Any:

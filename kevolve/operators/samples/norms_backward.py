@@ -34,7 +34,7 @@ SAMPLES = (
         constants={"eps": EPS},
         templates={"cpp": "rms_norm_backward.cpp.jinja", "triton": "rms_norm_backward.py.jinja"},
         knobs={
-            "cpp": {"grain": (16384, 4096, 65536), "segments": (1, 2, 4), "block_rows": (64, 32, 128)},
+            "cpp": {"grain": (16384, 4096, 65536), "block_rows": (64, 32, 128)},
             "triton": {
                 "programs": (264, 132, 528, 1056),
                 "tile": (4096, 2048, 8192, 1024),
