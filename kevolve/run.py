@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from kevolve import registry, rows
 from kevolve.evaluate import counterexamples
+from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
@@ -97,6 +98,11 @@ class Run:
         scratch = self.settings.store / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         return Workers(sys_path=self.settings.sys_path, scratch=scratch, cache=self.cache)
+
+    @cached_property
+    def templates(self) -> Templates:
+        """Compiled references, each compiled once a run."""
+        return Templates(self.workers)
 
     @cached_property
     def peaks(self) -> Peaks:
@@ -235,7 +241,15 @@ class Run:
         if not outcome.passed:
             return rows.failed(outcome)
         return measure(
-            self.workers, spec, case, candidate, target=self.target, baselines=spec.baseline, seed=seed, peaks=self.peaks
+            self.workers,
+            spec,
+            case,
+            candidate,
+            target=self.target,
+            baselines=spec.baseline,
+            seed=seed,
+            peaks=self.peaks,
+            templates=self.templates,
         )
 
     def keep(self, spec: Spec, measured: Mapping[str, Measurement]) -> None:
@@ -329,6 +343,8 @@ class Run:
             write(self.record, self.settings.record)
         if "workers" in self.__dict__:
             _ = self.record  # asks the workers what isolates them
+            if "templates" in self.__dict__:
+                self.templates.close()
             self.workers.close()
 
 

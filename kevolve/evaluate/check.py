@@ -239,7 +239,7 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
         run.count += 1
         if expected.unreliable is not None:
             run.excluded.append(f"{_arguments(plan.draws[number])}: {expected.unreliable}")
-        outcome = compare(run.spec, expected, output, plan.inputs(number))
+        outcome = compare(run.spec, expected, output, plan.inputs(number), draw=plan.draws[number])
         if not outcome.passed:
             failures.append(_Failure(draw=plan.draws[number], outcome=outcome))
             if len(failures) == _REPORTED:
@@ -250,7 +250,7 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
 def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:
     """Results of a second call with the same inputs: right once is not enough."""
     for number, output in zip(numbers, outputs, strict=True):
-        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number))
+        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number), draw=plan.draws[number])
         if not outcome.passed:
             message = f"right at first, and wrong when called again with the same inputs: {outcome.message}"
             return [_Failure(draw=plan.draws[number], outcome=replace(outcome, message=message))]

@@ -7,19 +7,19 @@ Dtype and shape must be the native reference's. A contiguous result is always ac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from kevolve.evaluate.lifting import Lift, lift
-from kevolve.evaluate.oracle import Expected, ExpectedOutput, row_scale
+from kevolve.evaluate.oracle import Expected, ExpectedOutput, conditioned, row_scale
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import floor, step
 from kevolve.spec.comparators import Comparator, IndexOf, Quantised, Unordered
 from kevolve.spec.dtypes import DTYPES, dtype_name
-from kevolve.spec.spec import Spec
+from kevolve.spec.spec import Draw, Spec
 
 _CHUNK = 1 << 20  # elements compared at once: keeps the temporaries of large outputs small
 _WORST = 5
@@ -51,10 +51,18 @@ class Difference:
     worst: tuple[Place, ...]
 
 
-def compare(spec: Spec, expected: Expected, outputs: Sequence[Any], inputs: Sequence[Any], *, stage: Stage = Stage.PROPERTIES) -> Outcome:
-    """PASSED, or the first output that differs: INCORRECT_SHAPE, INCORRECT_DTYPE or INCORRECT_NUMERICAL with the worst places."""
+def compare(
+    spec: Spec, expected: Expected, outputs: Sequence[Any], inputs: Sequence[Any], *, draw: Draw | None = None, stage: Stage = Stage.PROPERTIES
+) -> Outcome:
+    """PASSED, or the first output that differs: INCORRECT_SHAPE, INCORRECT_DTYPE or INCORRECT_NUMERICAL with the worst places.
+
+    With ``draw``, what differs is looked at once more with the problem's own conditioning measured (``oracle.conditioned``).
+    """
     with threads_for(outputs):
-        return _compare(spec, expected, outputs, inputs, stage)
+        outcome = _compare(spec, expected, outputs, inputs, stage)
+        if draw is None or outcome.status is not Status.INCORRECT_NUMERICAL or spec.tolerance is not None:
+            return outcome
+        return _compare(spec, conditioned(spec, draw, inputs, expected), outputs, inputs, stage)
 
 
 def _compare(spec: Spec, expected: Expected, outputs: Sequence[Any], inputs: Sequence[Any], stage: Stage) -> Outcome:
@@ -141,11 +149,13 @@ def _any_wrong(wanted: ExpectedOutput, got: torch.Tensor, scale: torch.Tensor) -
     flat, oracle = _rows(got), _rows(wanted.oracle)
     native = None if wanted.native is None else _rows(wanted.native)
     scales = scale.reshape(-1, 1) if scale.dim() else scale
+    spread = None if wanted.spread is None else wanted.spread.reshape(-1, 1) if wanted.spread.dim() else wanted.spread
     rows = max(1, _CHUNK // oracle.shape[-1])
     for start in range(0, oracle.shape[0], rows):
         part = slice(start, start + rows)
         chunk = scales[part] if scales.dim() else scales
-        wrong, _ = _wrong(wanted, flat[part], oracle[part], chunk, None if native is None else native[part])
+        widened = replace(wanted, spread=spread[part] if spread is not None and spread.dim() else spread)
+        wrong, _ = _wrong(widened, flat[part], oracle[part], chunk, None if native is None else native[part])
         if bool(wrong.any()):
             return True
     return False
@@ -165,6 +175,8 @@ def _wrong(
     size = oracle.abs().add_(scale)
     distance = got.to(torch.float64).sub_(oracle).abs_()
     allowed = size * wanted.tolerance + step(dtype_name(wanted.dtype))
+    if wanted.spread is not None:
+        allowed = allowed + wanted.spread
     wrong = ~(distance < allowed)  # "less": where the oracle is infinite both sides are, and another infinity must not pass
     if bool(wrong.any()):
         wrong &= ~_same_infinity(wanted.dtype, got, oracle, allowed, native)

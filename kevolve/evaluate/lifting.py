@@ -25,12 +25,13 @@ class Lift(TorchDispatchMode):
 
     ``reduction`` becomes the greatest number of terms that one operator summed. With ``noise`` each operator's floating result is
     multiplied by ``1 + noise * u``, ``u`` uniform in [-1, 1], and the terms of a sum of ``n`` by ``1 + noise * sqrt(n) * u``: another
-    honest implementation, whatever its order of summation.
+    honest implementation, whatever its order of summation. With ``decompose`` fused operators round at every step inside, too.
     """
 
-    def __init__(self, *, noise: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, *, noise: float = 0.0, seed: int = 0, decompose: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.reduction = 1
+        self._table = _decompositions() if decompose else {}
         self._noise = noise
         self._generator = torch.Generator().manual_seed(seed) if noise else None
 
@@ -43,6 +44,9 @@ class Lift(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Lift the arguments, call, lift the results."""
+        if func in self._table:
+            with self:
+                return self._table[func](*args, **(kwargs or {}))
         name, is_view = _described(func)
         lifted = [_lift(arg) for arg in args]
         if self._generator is not None:
@@ -71,11 +75,21 @@ class Lift(TorchDispatchMode):
         """Give the terms of a sum the error that adding them one after another would make."""
         for position in _PRODUCTS_ARGS.get(name, (0,) if name in _SUMS else ()):
             term = args[position]
+            if not term.is_floating_point():
+                continue
             count = int(term.shape[-1]) if name in _PRODUCTS else _summed(term, args[1:])
             args[position] = term * self._factors(term, self._noise * max(1, count) ** 0.5)
 
     def _factors(self, like: torch.Tensor, noise: float) -> torch.Tensor:
         return torch.empty_like(like).uniform_(1 - noise, 1 + noise, generator=self._generator)
+
+
+@functools.cache
+def _decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """Fused operators in terms of primitive ones, so that every step inside them can round."""
+    from torch._decomp import core_aten_decompositions
+
+    return dict(core_aten_decompositions())
 
 
 @functools.cache

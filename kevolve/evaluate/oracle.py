@@ -21,6 +21,8 @@ from kevolve.spec.dtypes import DTYPES, dtype_name
 from kevolve.spec.reference import resolve
 from kevolve.spec.spec import Draw, Spec
 
+SPREAD = 8.0  # how far beyond the root mean square of one rounding's effect an honest kernel of several roundings may lie
+_RUNS, _FEW_RUNS, _MANY = 16, 4, 1 << 20  # runs that measure the conditioning; fewer above so many input elements
 _KEPT = 1 << 16  # elements up to which what is allowed is kept ready beside the oracle
 _FEW = 64  # outputs below which one native run says too little of the error: noisy runs are added
 _NOISY_INPUTS = 1 << 16
@@ -37,6 +39,7 @@ class ExpectedOutput:
     native_error: float = 0.0
     native: torch.Tensor | None = None
     unreliable: str | None = None  # why its values are not judged; dtype and shape are
+    spread: torch.Tensor | None = None  # what ill conditioning adds, by row; only after a second look (`conditioned`)
     allowed: torch.Tensor | None = None  # small outputs: tolerance * (|oracle| + row scale) + step
 
 
@@ -185,9 +188,60 @@ def _noisy(
     spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]
 ) -> list[torch.Tensor]:
     """A lifted run whose operators each round at random."""
-    accumulated = DTYPES["float64" if _coarsest(inputs) == "float64" else "float32"]
-    with Lift(noise=accumulated.eps / 2, seed=draw.seed % 2**32):
+    with Lift(noise=_rounding(inputs) / 2, seed=draw.seed % 2**32):
         return _call(spec, draw, call, _lifted(inputs), _lifted(grads))[0]
+
+
+def _rounding(inputs: Sequence[Any]) -> float:
+    """The spacing at 1 of the type that an honest kernel accumulates in."""
+    return DTYPES["float64" if _coarsest(inputs) == "float64" else "float32"].eps
+
+
+def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected) -> Expected:
+    """The same expectation, widened row by row where the *problem* magnifies rounding: a row of nearly equal values, a cancellation.
+
+    The lifted reference is run on inputs moved by at most one spacing of the accumulation type, its operators rounding at random.
+    What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``SPREAD`` times its root mean square
+    over runs and the row. Rows that are well conditioned stay as tight as they were. Only asked for when a comparison fails.
+    """
+    runs = _FEW_RUNS if sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY else _RUNS
+    squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
+    with threads_for(inputs):
+        call = resolve(spec.reference, draw.values)
+        grads = grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
+        for number in range(runs):
+            seed = (draw.seed * _RUNS + number) % 2**63
+            with Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True):
+                moved = _call(spec, draw, call, _moved(inputs, seed), _lifted(grads))[0]
+            for position, (output, found) in enumerate(zip(expected.outputs, moved, strict=True)):
+                if output.oracle.is_floating_point() and found.shape == output.oracle.shape:
+                    square = _row_square(found - output.oracle)
+                    held = squares[position]
+                    squares[position] = square if held is None else held.add_(square)
+    spreads = [None if square is None else square.div_(runs).sqrt_().mul_(SPREAD) for square in squares]
+    outputs = tuple(replace(output, spread=spread, allowed=None) for output, spread in zip(expected.outputs, spreads, strict=True))
+    return replace(expected, outputs=outputs)
+
+
+def _moved(inputs: Sequence[Any], seed: int) -> tuple[Any, ...]:
+    """The lifted inputs, each floating element multiplied by ``1 + u`` with ``u`` at most one spacing."""
+    generator = torch.Generator().manual_seed(seed)
+    spacing = _rounding(inputs)
+
+    def move(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        return value.to(torch.float64) * torch.empty(value.shape, dtype=torch.float64).uniform_(1 - spacing, 1 + spacing, generator=generator)
+
+    return tuple(move(value) for value in inputs)
+
+
+def _row_square(difference: torch.Tensor) -> torch.Tensor:
+    """The mean square over the last axis (below two axes over the whole); what is not finite counts nothing."""
+    square = difference.square_().nan_to_num_(nan=0.0, posinf=0.0)
+    if not square.numel():
+        return square.new_zeros(())
+    return square.mean(dim=-1, keepdim=True) if square.dim() > 1 else square.mean()
 
 
 def _expected(

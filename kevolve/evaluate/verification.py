@@ -42,7 +42,7 @@ def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer) -> Outcome:
     expected = expect(spec, draw, inputs)
     if expected.unreliable is not None:
         return Outcome(status=Status.PASSED, stage=Stage.PAIRED, message=f"not compared: {expected.unreliable}")
-    outcome = compare(spec, expected, answer.outputs, inputs, stage=Stage.PAIRED)
+    outcome = compare(spec, expected, answer.outputs, inputs, draw=draw, stage=Stage.PAIRED)
     if outcome.passed:
         return outcome
     return replace(outcome, message=f"timed call {answer.number} on contents it had not seen before: {outcome.message}")

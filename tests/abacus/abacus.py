@@ -63,6 +63,10 @@ def _counter() -> Any:
     class Counter(TorchDispatchMode):
         operators = 0
 
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # else the first use imports torch._dynamo
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             self.operators += 1
             return func(*args, **(kwargs or {}))

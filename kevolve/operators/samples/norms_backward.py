@@ -28,7 +28,7 @@ def _by_cube(dy: Any, x: Any, weight: Any) -> tuple[Any, Any]:
 SAMPLES = (
     Sample(
         name="rms_norm_backward",
-        idea="both row sums in one pass; dweight summed in blocks of rows, by thread, so that float32 rounding does not build up",
+        idea="the row sums with the row in cache; dweight summed in blocks of rows, by thread, so that float32 rounding does not build up",
         patterns=(_by_normalised, _by_cube),
         example=lambda: (Tensor(6, 10), Tensor(6, 10), Tensor(10)),
         constants={"eps": EPS},
