@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-STORE = Path(".kevolve")  # beside the rootdir's kernels, as the plugin has it
+STORE = Path(".kevolve") / "cache"  # as the plugin has it, below the rootdir
 
 EXIT_READY, EXIT_NOT_READY = 0, 1
 _EXIT_CODES = """exit status:
@@ -53,7 +54,8 @@ def doctor(*, as_json: bool) -> int:
     from kevolve.evaluate.client import Workers
 
     with tempfile.TemporaryDirectory(prefix="kevolve-") as scratch, Workers(sys_path=(), scratch=Path(scratch)) as workers:
-        cache = STORE if STORE.is_dir() else Path(scratch) / "cache"
+        chosen = os.environ.get("KEVOLVE_CACHE")
+        cache = Path(chosen) if chosen else STORE if STORE.is_dir() else Path(scratch) / "cache"
         found = examination.examine(cache=cache, isolation=lambda target, language: workers.isolation(target=target, language=language))
     print(json.dumps(found, indent=2) if as_json else examination.render(found))
     return EXIT_READY if found["ready"] else EXIT_NOT_READY

@@ -35,7 +35,6 @@ PACKAGES = (
     "pytest-xdist",
     "hypothesis",
     "sqlalchemy",
-    "alembic",
     "openai",
     "anthropic",
 )

@@ -33,7 +33,7 @@ from kevolve.store.graph_store import GraphStore
 if TYPE_CHECKING:
     from kevolve.run import Run
 
-DEFAULT = Budget(evaluations=10, minutes=2.0, stall=4)
+DEFAULT = Budget(evaluations=8, minutes=1.5, stall=3)
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
 
 

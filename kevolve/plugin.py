@@ -88,7 +88,7 @@ def read_settings(config: pytest.Config) -> Settings:
         require_measured=config.getoption("kevolve_require_measured"),
         timing=not distributed,
         untimed="xdist workers share the cores; run without -n to time kernels" if distributed else "",
-        sys_path=(),
+        cache=Path(os.environ["KEVOLVE_CACHE"]) if os.environ.get("KEVOLVE_CACHE") else None,
     )
     _check_names(settings)
     return settings

@@ -112,7 +112,7 @@ class Run:
     @property
     def cache(self) -> Path:
         """Where built kernels and measured peaks are kept."""
-        folder = self.settings.store / "cache"
+        folder = self.settings.cache or self.settings.store / "cache"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -28,6 +28,7 @@ class Settings:
     timing: bool = True
     untimed: str = ""
     sys_path: tuple[str, ...] = field(default=())
+    cache: Path | None = None  # $KEVOLVE_CACHE: shared by checkouts; None: below `store`
 
     @property
     def store(self) -> Path:

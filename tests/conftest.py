@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("pytester",)
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One cache for the projects that tests make, all workers of a run included: headers are compiled and peaks measured once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "kevolve-cache"
+    folder.mkdir(exist_ok=True)
+    pytest.MonkeyPatch().setenv("KEVOLVE_CACHE", str(folder))

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "triton", "hypothesis", "openai", "anthropic", "jinja2", "sqlalchemy", "alembic", "tabulate", "rich", "numpy", "tvm_ffi")
+HEAVY = ("torch", "triton", "hypothesis", "openai", "anthropic", "jinja2", "sqlalchemy", "tabulate", "rich", "numpy", "tvm_ffi")
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -31,7 +31,7 @@ class Lift(TorchDispatchMode):
     def __init__(self, *, noise: float = 0.0, seed: int = 0, decompose: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.reduction = 1
-        self._table = _decompositions() if decompose else {}
+        self._decompose = decompose
         self._noise = noise
         self._generator = torch.Generator().manual_seed(seed) if noise else None
 
@@ -44,9 +44,10 @@ class Lift(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Lift the arguments, call, lift the results."""
-        if func in self._table:
+        parts = rule(func) if self._decompose else None
+        if parts is not None:
             with self:
-                return self._table[func](*args, **(kwargs or {}))
+                return parts(*args, **(kwargs or {}))
         name, is_view = _described(func)
         lifted = [_lift(arg) for arg in args]
         if self._generator is not None:
@@ -86,10 +87,21 @@ class Lift(TorchDispatchMode):
 
 @functools.cache
 def _decompositions() -> Mapping[Any, Callable[..., Any]]:
-    """Fused operators in terms of primitive ones, so that every step inside them can round."""
-    from torch._decomp import core_aten_decompositions
+    """Core ATen's, and those of the operators that core ATen keeps whole although they have a formula."""
+    from torch._decomp import core_aten_decompositions, get_decompositions
 
-    return dict(core_aten_decompositions())
+    aten = torch.ops.aten
+    whole = (aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.native_group_norm, aten._fused_rms_norm)
+    table = {**core_aten_decompositions(), **get_decompositions(whole)}
+    return {operator: rule for operator, rule in table.items() if isinstance(operator, torch._ops.OpOverload)}
+
+
+def rule(operator: Any) -> Callable[..., Any] | None:
+    """How an operator is made of others. Inside a decomposition composite operators arrive whole: their own kernel takes them apart."""
+    found = _decompositions().get(operator)
+    if found is None and operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return operator.decompose  # type: ignore[no-any-return]
+    return found
 
 
 @functools.cache

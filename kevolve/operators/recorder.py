@@ -7,15 +7,16 @@ inputs, so that sizes and other data that steer them agree by themselves.
 
 from __future__ import annotations
 
-import functools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from kevolve.evaluate import lifting
 
 INDEXING = {  # operators that read a table in part, and which argument is the table
     "gather": "self",
@@ -52,25 +53,6 @@ class Entry:
     arguments: Mapping[str, Argument]
     shapes: tuple[tuple[int, ...], ...]
     kinds: tuple[str, ...]
-
-
-@functools.cache
-def _decompositions() -> Mapping[Any, Callable[..., Any]]:
-    """Core ATen's, and those of the operators that core ATen keeps whole although they have a formula."""
-    from torch._decomp import core_aten_decompositions, get_decompositions
-
-    aten = torch.ops.aten
-    whole = (aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.native_group_norm, aten._fused_rms_norm)
-    table = {**core_aten_decompositions(), **get_decompositions(whole)}
-    return {operator: rule for operator, rule in table.items() if isinstance(operator, torch._ops.OpOverload)}
-
-
-def _rule(operator: Any) -> Callable[..., Any] | None:
-    """How an operator is made of others. Inside a decomposition composite operators arrive whole: their own kernel takes them apart."""
-    found = _decompositions().get(operator)
-    if found is None and operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-        return operator.decompose  # type: ignore[no-any-return]
-    return found
 
 
 def kind(tensor: torch.Tensor) -> str:
@@ -119,7 +101,7 @@ class Recorder(TorchDispatchMode):
         if self._depth == 0:
             args, kwargs = tree_map(self._bind, args), tree_map(self._bind, dict(kwargs or {}))
         kwargs = dict(kwargs or {})
-        rule = _rule(func)
+        rule = lifting.rule(func)
         if rule is not None:
             before = len(self.entries)
             self._depth += 1
