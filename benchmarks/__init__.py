@@ -1,0 +1,1 @@
+"""Speed and memory, measured; run by hand, never among the tests."""

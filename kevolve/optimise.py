@@ -150,7 +150,8 @@ class Optimiser:
                 self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
                 continue
             if all(accepts(measurement.speedup.get(self._spec.baseline[0]), self._spec.min_speedup) for measurement in measured.values()):
-                return self._write(node, measured)
+                self._write(node, measured)
+                return
             slow = slow or (node, measured)
         if slow is not None and not self._present_is_correct():
             self._write(*slow)
@@ -186,7 +187,13 @@ class Optimiser:
             return
         language = registry.load("languages", node.proposal.language)
         written = accept(
-            spec, run.target.name, language, node.proposal.source, self._header(node, measured), idea=node.proposal.idea, review=run.settings.review
+            spec,
+            run.target.name,
+            language,
+            node.proposal.source,
+            self._header(node, measured),
+            idea=node.proposal.idea,
+            review=run.settings.review,
         )
         self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(measured))
         if written.diff is not None:

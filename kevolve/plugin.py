@@ -202,6 +202,7 @@ class DeviceClock:
         self._next = 0
 
     def __call__(self) -> float:
+        """The next reading, in seconds."""
         self._next += 1
         return self._readings[min(self._next, len(self._readings) - 1)]
 

@@ -23,8 +23,8 @@ from kevolve.evaluate.plan import Plan, make_plan, of_draws
 from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
 from kevolve.report.environment import describe
-from kevolve.report.record import Properties, Record, Result, write
 from kevolve.report.progress import Listener
+from kevolve.report.record import Properties, Record, Result, write
 from kevolve.report.terminal import summary
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.settings import Settings
@@ -203,13 +203,13 @@ class Run:
         return self._references[spec.hash]
 
     def _try_reference(self, spec: Spec) -> str | None:
-        from kevolve.evaluate.oracle import expect
         from kevolve.evaluate.materialise import materialise
+        from kevolve.evaluate.oracle import ReferenceFailed, expect
 
         draw = Draw(values=min((case.values for case in spec.cases), key=lambda values: _size(spec, values)), seed=self.seed)
         try:
             expect(spec, draw, materialise(spec, draw))
-        except Exception as error:  # a user's reference may raise anything; it is told, not handled
+        except (ReferenceFailed, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
             return (
                 f"the reference {spec.reference.path} refuses the inputs of its spec: {type(error).__name__}: {error}\n"
                 f"  inputs: {draw.to_json()}\n  expected: it accepts what {spec.nodeid} describes; mend the description or the reference"
@@ -283,7 +283,9 @@ class Run:
         if outcome.status is Status.NOT_MEASURED:
             return CaseResult(failed=False, unmeasured=outcome.message, properties=properties)
         if not outcome.passed:
-            return CaseResult(failed=True, message=outcome.message, samples_s=measurement.samples_s, clock=self.target.name, properties=properties)
+            return CaseResult(
+                failed=True, message=outcome.message, samples_s=measurement.samples_s, clock=self.target.name, properties=properties
+            )
         return CaseResult(failed=False, samples_s=measurement.samples_s, clock=self.target.name, properties=properties)
 
     # -- optimising ------------------------------------------------------------------------------------------------

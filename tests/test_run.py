@@ -53,7 +53,9 @@ def test_optimising_writes_a_kernel_that_ordinary_runs_pass_and_leave_alone(pyte
     pytester.makepyfile(test_spec=SPEC)
     result = pytester.runpytest_subprocess(*QUICK, "--kevolve-optimize", "--kevolve-budget=evaluations=2", "--kevolve-record=r.json")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["kevolve: normalise on cpu in cpp", "*kevolve: normalise wrote kernels/normalise/cpu.cpp: *x [[]*] over eager"])
+    result.stdout.fnmatch_lines(
+        ["kevolve: normalise on cpu in cpp", "*kevolve: normalise wrote kernels/normalise/cpu.cpp: *x [[]*] over eager"]
+    )
     source = (pytester.path / KERNEL).read_text()
     assert re.search(r"^// measured: 64-512: \d+\.\d+x \[\d+\.\d+, \d+\.\d+\] over eager, \d+ pairs$", source, re.M)
     (row,) = json.loads((pytester.path / "r.json").read_text())["results"]
@@ -177,7 +179,9 @@ def test_a_reference_that_refuses_its_inputs_is_told_at_the_first_item(pytester:
 
 def test_triton_kernels_are_checked_in_the_interpreter_and_not_timed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_spec=SPEC.replace("sizes(1, 1100)", "sizes(1, 40)"))
-    result = pytester.runpytest_subprocess(*QUICK, "--kevolve-optimize", "--kevolve-language=triton", "--kevolve-budget=evaluations=1", "-rs")
+    result = pytester.runpytest_subprocess(
+        *QUICK, "--kevolve-optimize", "--kevolve-language=triton", "--kevolve-budget=evaluations=1", "-rs"
+    )
     result.assert_outcomes(passed=1, skipped=1)
     assert (pytester.path / KERNEL).with_suffix(".py").exists()
     result.stdout.fnmatch_lines(["*not measured: Triton kernels run interpreted on a cpu: checked, not timed*"])

@@ -1,0 +1,1 @@
+"""Is it so: the trusted judge, the untrusted worker, and what is measured between them."""

@@ -52,7 +52,13 @@ class Difference:
 
 
 def compare(
-    spec: Spec, expected: Expected, outputs: Sequence[Any], inputs: Sequence[Any], *, draw: Draw | None = None, stage: Stage = Stage.PROPERTIES
+    spec: Spec,
+    expected: Expected,
+    outputs: Sequence[Any],
+    inputs: Sequence[Any],
+    *,
+    draw: Draw | None = None,
+    stage: Stage = Stage.PROPERTIES,
 ) -> Outcome:
     """PASSED, or the first output that differs: INCORRECT_SHAPE, INCORRECT_DTYPE or INCORRECT_NUMERICAL with the worst places.
 
@@ -268,5 +274,3 @@ def _declared(inputs: Sequence[Any]) -> str:
     """The least precise floating dtype among the inputs, or float32."""
     floating = [value.dtype for value in inputs if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return dtype_name(max(floating, key=lambda dtype: torch.finfo(dtype).eps)) if floating else "float32"
-
-

@@ -38,9 +38,7 @@ def drawn(spec: Spec, *, seed: int, cap: int | None, examples: int) -> list[Draw
     return [draw for draw in ordered if draw.to_json() not in left_out][:examples]
 
 
-def explore(
-    spec: Spec, visit: Callable[[Draw], None], *, seed: int, cap: int | None, examples: int, phases: tuple[Phase, ...]
-) -> None:
+def explore(spec: Spec, visit: Callable[[Draw], None], *, seed: int, cap: int | None, examples: int, phases: tuple[Phase, ...]) -> None:
     """Let hypothesis call ``visit`` with draws; the same arguments generate the same ones. What ``visit`` raises, it may shrink."""
 
     @seeded(seed)

@@ -40,9 +40,7 @@ class Lift(TorchDispatchMode):
         """No: torch.compile never meets this mode, and skipping would import dynamo, 0.7 s."""
         return False
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Lift the arguments, call, lift the results."""
         parts = rule(func) if self._decompose else None
         if parts is not None:

@@ -43,9 +43,7 @@ def grad_outputs(spec: Spec, draw: Draw, outputs: Sequence[Any]) -> tuple[torch.
         return ()
     floating = [output for output in outputs if isinstance(output, torch.Tensor) and output.is_floating_point()]
     streams = [_generator(draw.seed, _GRADS + position) for position in range(len(floating))]
-    return tuple(
-        torch.randn(output.shape, generator=stream).to(output.dtype) for output, stream in zip(floating, streams, strict=True)
-    )
+    return tuple(torch.randn(output.shape, generator=stream).to(output.dtype) for output, stream in zip(floating, streams, strict=True))
 
 
 def elements(spec: Spec, values: Any) -> int:

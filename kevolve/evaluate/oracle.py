@@ -184,9 +184,7 @@ def _is_small(native: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
     return bool(floating) and min(floating) <= _FEW and read <= _NOISY_INPUTS
 
 
-def _noisy(
-    spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]
-) -> list[torch.Tensor]:
+def _noisy(spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]) -> list[torch.Tensor]:
     """A lifted run whose operators each round at random."""
     with Lift(noise=_rounding(inputs) / 2, seed=draw.seed % 2**32):
         return _call(spec, draw, call, _lifted(inputs), _lifted(grads))[0]
@@ -231,7 +229,9 @@ def _moved(inputs: Sequence[Any], seed: int) -> tuple[Any, ...]:
     def move(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
-        return value.to(torch.float64) * torch.empty(value.shape, dtype=torch.float64).uniform_(1 - spacing, 1 + spacing, generator=generator)
+        return value.to(torch.float64) * torch.empty(value.shape, dtype=torch.float64).uniform_(
+            1 - spacing, 1 + spacing, generator=generator
+        )
 
     return tuple(move(value) for value in inputs)
 

@@ -132,9 +132,7 @@ def _affordable(spec: Spec, values: Sequence[dict[str, Any]], budget: int) -> tu
 
 def _huge(spec: Spec, seed: int, cap: int | None) -> tuple[list[Draw], str | None]:
     """One draw beyond 2^31 elements where the domain reaches that far and memory allows, or why not."""
-    values = _others(spec, random.Random(seed)) | {
-        name: domain.high for name, domain in spec.vary.items() if isinstance(domain, Sizes)
-    }
+    values = _others(spec, random.Random(seed)) | {name: domain.high for name, domain in spec.vary.items() if isinstance(domain, Sizes)}
     if elements(spec, values) <= _HUGE:
         return [], None
     if cap is not None:

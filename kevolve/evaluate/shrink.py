@@ -21,9 +21,7 @@ class _StillFails(AssertionError):
     """What hypothesis shrinks towards."""
 
 
-def shrink(
-    spec: Spec, failing: Draw, fails: Fails, *, seed: int, cap: int | None, examples: int, may_go_on: Callable[[], bool]
-) -> Draw:
+def shrink(spec: Spec, failing: Draw, fails: Fails, *, seed: int, cap: int | None, examples: int, may_go_on: Callable[[], bool]) -> Draw:
     """The smallest draw found that ``fails``. ``may_go_on`` is asked before each trial: once it says no, the best so far is returned.
 
     ``seed``, ``cap`` and ``examples`` are the plan's, so that hypothesis meets the same draws again; ``fails`` must remember its answers.

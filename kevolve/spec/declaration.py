@@ -144,7 +144,9 @@ def _reference(given: Any) -> tuple[Reference | None, list[str]]:
     if not inspect.isfunction(given):
         return None, [f"reference: expected a function, an nn.Module or an nn.Module class, got {type(given).__name__}"]
     if "<" in given.__qualname__:
-        return None, [f"reference: expected a function that a process of its own can import, got {given.__qualname__} (a lambda or closure)"]
+        return None, [
+            f"reference: expected a function that a process of its own can import, got {given.__qualname__} (a lambda or closure)"
+        ]
     inputs = tuple(inspect.signature(given).parameters)
     return Reference(module=given.__module__, qualname=given.__qualname__, file=Path(inspect.getfile(given)), inputs=inputs), []
 
@@ -212,7 +214,9 @@ def _option_problems(
         problems.append("cases: expected at least one, from pytest.mark.parametrize; got none for this target")
     for case in cases[:1]:
         problems += [
-            f"argument {name!r} of the test function: expected to be parametrised, got no value" for name in arguments if name not in case.values
+            f"argument {name!r} of the test function: expected to be parametrised, got no value"
+            for name in arguments
+            if name not in case.values
         ]
     problems += _vary_problems(options["vary"] or {}, arguments)
     if not isinstance(options["min_speedup"], int | float) or not 0 < options["min_speedup"] < 1e6:
@@ -262,7 +266,10 @@ def _case_problems(function: Callable[..., Any], cases: Sequence[Case], inputs: 
     for case in cases:
         for problem in _described(function, case, inputs):
             found.setdefault(problem, []).append(case.id)
-    return [f"{problem} (case{'s' if len(ids) > 1 else ''} {', '.join(ids[:3])}{' …' if len(ids) > 3 else ''})" for problem, ids in found.items()]
+    return [
+        f"{problem} (case{'s' if len(ids) > 1 else ''} {', '.join(ids[:3])}{' …' if len(ids) > 3 else ''})"
+        for problem, ids in found.items()
+    ]
 
 
 def _described(function: Callable[..., Any], case: Case, inputs: int) -> Iterator[str]:

@@ -70,7 +70,7 @@ def _functional(module: Any, names: tuple[str, ...]) -> Callable[..., Any]:
     """The module as a function of its inputs, parameters and buffers."""
     from torch.func import functional_call
 
-    forward = [name for name in inspect.signature(module.forward).parameters]
+    forward = list(inspect.signature(module.forward).parameters)
     state = names[len(forward) :]
 
     def call(*inputs: Any) -> Any:

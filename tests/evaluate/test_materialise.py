@@ -32,9 +32,7 @@ def test_inputs_of_one_draw_are_independent() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(
-    ("layout", "stride"), [("contiguous", (7, 1)), ("offset", (7, 1)), ("transposed", (1, 5)), ("broadcast", (0, 1))]
-)
+@pytest.mark.parametrize(("layout", "stride"), [("contiguous", (7, 1)), ("offset", (7, 1)), ("transposed", (1, 5)), ("broadcast", (0, 1))])
 def test_layouts_have_their_strides(layout: str, stride: tuple[int, int]) -> None:
     made = one(Tensor(5, 7), layout=layout)
     assert made.shape == (5, 7)

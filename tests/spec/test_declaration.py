@@ -177,5 +177,5 @@ def test_a_draw_survives_its_replay_line() -> None:
 
 
 def test_a_replay_line_that_cannot_be_read_says_what_was_expected() -> None:
-    with pytest.raises(ValueError, match="expected .*values.*got '{}'"):
+    with pytest.raises(ValueError, match=r"expected .*values.*got '\{\}'"):
         Draw.from_json("{}")
