@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from kevolve import registry
 
 CACHE = Path.home() / ".cache" / "kevolve"
+
+
+def _home(module: str, package: str) -> Traversable:
+    """The folder that holds the module, as a resource."""
+    if package:
+        return files(package)
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"no module {module!r} on the path", name=module)
+    return Path(found.origin).parent
 
 
 def load(path: str, *, target: str = "cpu", cache: Path | None = None) -> Callable[..., Any]:
@@ -25,8 +37,7 @@ def load(path: str, *, target: str = "cpu", cache: Path | None = None) -> Callab
         raise ValueError(f'expected "package.module:test_name", got {path!r}')
     name = test.removeprefix("test_")
     where = registry.load("targets", target)
-    root = files(package) if package else files(module)
-    with as_file(root.joinpath("kernels", name)) as folder:
+    with as_file(_home(module, package).joinpath("kernels", name)) as folder:
         for language_name in where.languages:
             language = registry.load("languages", language_name)
             file = folder / f"{target}{language.suffix}"

@@ -7,8 +7,9 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,23 @@ from kevolve.search.header import Header
 from kevolve.search.loop import Found, Search
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
-from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.store.graph_store import GraphStore
 
 if TYPE_CHECKING:
     from kevolve.run import Run
 
 DEFAULT = Budget(evaluations=8, minutes=1.5, stall=3)
+SLOW, PASSES, SURE = range(3)
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """A node that passed its fresh full check, and its timings by case id (none where its language cannot be timed)."""
+
+    node: Node
+    measured: Mapping[str, Measurement]
 
 
 class Optimiser:
@@ -45,7 +55,6 @@ class Optimiser:
         self._progress = run.console.progress()
         self._resources = ExitStack()
         self._pools: dict[str, Pool] = {}
-        self._timed = not any(run.target.unmeasured(language) for language in self._languages)
 
     @cached_property
     def _languages(self) -> tuple[str, ...]:
@@ -60,6 +69,12 @@ class Optimiser:
     def run(self) -> None:
         """Search and write the best kernel, unless the present one is good enough."""
         if self._run.settings.optimise == "needed" and self._present_passes():
+            return
+        if not self._languages:
+            reasons = "; ".join(f"{language.name}: {language.missing()}" for language in self._run.languages(self._spec))
+            self._run.console.line(
+                f"kevolve: {self._spec.name}: no language to write kernels in here ({reasons or 'the spec allows none'})"
+            )
             return
         self._progress.searching(self._spec.name, self._run.target.name, ", ".join(self._languages))
         with ExitStack() as self._resources:
@@ -85,13 +100,14 @@ class Optimiser:
     def _search(self, store: GraphStore) -> Found:
         run, spec = self._run, self._spec
         seed = run.settings.seed if run.settings.seed is not None else 0
-        language = self._languages[0]
+        plan_seed = secrets.randbits(62) if run.settings.seed is None else seed + 1
         pipeline = Pipeline(
             spec=spec,
             cases=self._cases,
             target=run.target,
             workers=run.workers,
-            plan=run.plan(spec, language, secrets.randbits(62) if run.settings.seed is None else seed + 1),
+            plans={language: run.plan(spec, language, plan_seed) for language in self._languages},
+            kept=tuple(counterexamples.load(spec)),
             cache=run.cache,
             pool=self._pool,
             seed=run.seed,
@@ -133,99 +149,105 @@ class Optimiser:
     def _keep_counterexample(self, outcome: Outcome) -> None:
         """What a kernel that was or might have been accepted failed on is replayed first from now on."""
         if "draw" in outcome.detail:
-            draw = Draw.from_json(outcome.detail["draw"])
+            draw = decode(self._spec, Draw.from_json(outcome.detail["draw"]))
             if counterexamples.fits(self._spec, draw):
                 counterexamples.save(self._spec, draw)
 
     # -- accepting -------------------------------------------------------------------------------------------------
 
     def _accept_best(self, found: Found) -> None:
-        """Check the best anew, with seeds no search has seen, until one holds; write it if it is an improvement."""
+        """Check the best anew, with seeds no search has seen; write the first that surely passes, else the best that may be written."""
         ranked = sorted((node for node in found.graph.nodes if node.works), key=lambda node: (-node.fitness, node.id))
         distinct = list({node.normal_hash: node for node in reversed(ranked)}.values())[::-1]
-        slow: tuple[Node, dict[str, Measurement]] | None = None
+        tried: list[Fresh] = []
         for node in distinct[:TRIES]:
-            measured, outcome = self._fresh(node)
-            if not outcome.passed:
+            fresh, outcome = self._fresh(node)
+            if fresh is None:
                 self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
                 continue
-            if all(accepts(measurement.speedup.get(self._spec.baseline[0]), self._spec.min_speedup) for measurement in measured.values()):
-                self._write(node, measured)
-                return
-            slow = slow or (node, measured)
-        if slow is not None and not self._present_is_correct():
-            self._write(*slow)
+            tried.append(fresh)
+            if self._rank(fresh) == SURE:
+                break
+        best = max(tried, key=self._rank, default=None)  # the fittest of equals: max keeps the first
+        if best is not None and self._replaces_present(best):
+            self._write(best)
 
-    def _present_is_correct(self) -> bool:
-        return self._run.kernel(self._spec).candidate is not None and self._run.properties(self._spec).passed
+    def _rank(self, fresh: Fresh) -> int:
+        """How sure the gate is of a correct kernel: every interval above ``min_speedup``, none below it, or slow."""
+        first, threshold = self._spec.baseline[0], self._spec.min_speedup
+        if all(accepts(measurement.speedup.get(first), threshold) for measurement in fresh.measured.values()):
+            return SURE
+        return PASSES if all(measurement.outcome.passed for measurement in fresh.measured.values()) else SLOW
 
-    def _fresh(self, node: Node) -> tuple[dict[str, Measurement], Outcome]:
-        """Full plan with a seed of its own in a new process, then every case timed; the first failure."""
+    def _replaces_present(self, fresh: Fresh) -> bool:
+        """Whether a fresh kernel is better than what is there: passing beats failing, then surely faster beats slower."""
         run, spec = self._run, self._spec
+        candidate = run.kernel(spec).candidate
+        if candidate is None or not run.properties(spec).passed:
+            return True
+        if not fresh.measured or run.target.unmeasured(candidate.language) is not None:
+            return False  # correct, and nothing says which is faster
+        present = {case.id: run.measurement(spec, case, candidate) for case in self._cases}
+        if any(measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW) for measurement in present.values()):
+            return True
+        if self._rank(fresh) != SLOW and any(not measurement.outcome.passed for measurement in present.values()):
+            return True
+        first = spec.baseline[0]
+        before = geometric_mean(measurement.speedup[first].estimate for measurement in present.values())
+        surely = geometric_mean(measurement.speedup[first].low for measurement in fresh.measured.values())
+        if surely <= before:
+            run.console.line(f"  kept the present kernel: {before:.2f}x, the best found surely {surely:.2f}x")
+        return surely > before
+
+    def _fresh(self, node: Node) -> tuple[Fresh | None, Outcome]:
+        """Full plan with a seed of its own in a new process, then every case timed; None with the first failure."""
+        run, spec, language = self._run, self._spec, node.proposal.language
         seed = secrets.randbits(62)
-        candidate = run.build(spec, node.proposal.source, node.proposal.language)
+        candidate = run.build(spec, node.proposal.source, language)
         if isinstance(candidate, Outcome):
-            return {}, candidate
-        outcome = run.check(spec, candidate, run.plan(spec, candidate.language, seed))
-        measured: dict[str, Measurement] = {}
+            return None, candidate
+        outcome = run.check(spec, candidate, run.plan(spec, language, seed))
         if not outcome.passed:
             self._keep_counterexample(outcome)
-            return measured, outcome
-        for case in self._cases if self._timed else ():
+            return None, outcome
+        measured: dict[str, Measurement] = {}
+        for case in self._cases if run.target.unmeasured(language) is None else ():
             measured[case.id] = run.measure(spec, case, candidate, seed)
             if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
-                return measured, measured[case.id].outcome
-        return measured, outcome
+                return None, measured[case.id].outcome
+        return Fresh(node=node, measured=measured), outcome
 
-    def _write(self, node: Node, measured: dict[str, Measurement]) -> None:
-        """Write the kernel, unless the present one is correct and not slower."""
-        run, spec = self._run, self._spec
-        before = self._present_speedup()
-        now = self._speedup(measured)
-        if before is not None and now is not None and now < before * 1.01:
-            run.console.line(f"  kept the present kernel: {before:.2f}x, the best found {now:.2f}x")
-            return
+    def _write(self, fresh: Fresh) -> None:
+        """Write the kernel with its header; under review leave it beside the present one and print the difference."""
+        run, spec, node = self._run, self._spec, fresh.node
         language = registry.load("languages", node.proposal.language)
+        present = run.kernel(spec).file
         written = accept(
             spec,
             run.target.name,
             language,
             node.proposal.source,
-            self._header(node, measured),
+            self._header(node, fresh.measured),
             idea=node.proposal.idea,
+            arch=present.arch if present is not None and present.language == language.name else None,
             review=run.settings.review,
         )
-        self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(measured))
+        self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(fresh.measured))
         if written.diff is not None:
             for line in written.diff.splitlines():
                 run.console.line(line)
             return
         run.forget(spec)
-        run.keep(spec, measured)
+        run.keep(spec, fresh.measured)
 
-    def _present_speedup(self) -> float | None:
-        if not self._timed or not self._present_is_correct():
-            return None
-        run, spec = self._run, self._spec
-        candidate = run.kernel(spec).candidate
-        if candidate is None:
-            return None
-        return self._speedup({case.id: run.measurement(spec, case, candidate) for case in self._cases})
-
-    def _speedup(self, measured: dict[str, Measurement]) -> float | None:
-        """Geometric mean over cases against the first baseline."""
-        first = self._spec.baseline[0]
-        ratios = [measurement.speedup[first].estimate for measurement in measured.values() if first in measurement.speedup]
-        return geometric_mean(ratios) if ratios else None
-
-    def _shown(self, measured: dict[str, Measurement]) -> Speedup | None:
+    def _shown(self, measured: Mapping[str, Measurement]) -> Speedup | None:
         """The least sure case's speedup over the first baseline: what may be said of the kernel as a whole."""
         first = self._spec.baseline[0]
         ratios = [measurement.speedup[first] for measurement in measured.values() if first in measurement.speedup]
         least = min(ratios, key=lambda ratio: ratio.low, default=None)
         return Speedup(estimate=least.estimate, low=least.low, high=least.high) if least is not None else None
 
-    def _header(self, node: Node, measured: dict[str, Measurement]) -> Header:
+    def _header(self, node: Node, measured: Mapping[str, Measurement]) -> Header:
         run, spec = self._run, self._spec
         device = run.target.device()
         language = registry.load("languages", node.proposal.language)

@@ -14,7 +14,7 @@ import pytest
 
 from kevolve.settings import Settings
 from kevolve.spec.declaration import ATTRIBUTE, DeclarationError, build_spec
-from kevolve.spec.spec import Case, Spec
+from kevolve.spec.spec import Case, Draw, Spec
 
 if TYPE_CHECKING:
     from kevolve.report.progress import Listener
@@ -86,7 +86,6 @@ def read_settings(config: pytest.Config) -> Settings:
         record=Path(config.invocation_params.dir, record) if record else None,
         replay=config.getoption("kevolve_replay"),
         require_measured=config.getoption("kevolve_require_measured"),
-        timing=not distributed,
         untimed="xdist workers share the cores; run without -n to time kernels" if distributed else "",
         cache=Path(os.environ["KEVOLVE_CACHE"]) if os.environ.get("KEVOLVE_CACHE") else None,
     )
@@ -102,6 +101,13 @@ def _check_names(settings: Settings) -> None:
         if name not in registry.names(group):
             known = ", ".join(registry.names(group)) or "none"
             raise pytest.UsageError(f"kevolve: unknown name among {group}: expected one of {known}, got {name!r}")
+    if settings.replay is not None:
+        try:
+            Draw.from_json(settings.replay)
+        except ValueError as error:
+            raise pytest.UsageError(f"--kevolve-replay: {error}") from error
+    if settings.record is not None and settings.untimed:
+        raise pytest.UsageError("--kevolve-record: expected one process, got xdist workers; drop -n or give -n0")
     if settings.budget:
         from kevolve.search.budget import Budget, BudgetError
 
@@ -125,6 +131,8 @@ def _items(collector: pytest.Module, name: str, function: Any, made: Sequence[py
     cases = {item: _case(item) for item in made if isinstance(item, pytest.Function)}
     chosen = {item: case for item, case in cases.items() if case.targets is None or settings.target in case.targets}
     nodeid = f"{collector.nodeid}::{name}"
+    if cases and not chosen:
+        return  # all its cases are other targets'
     try:
         spec = build_spec(function, nodeid=nodeid, cases=tuple(chosen.values()))
     except DeclarationError as error:
@@ -160,12 +168,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     spec = pyfuncitem.stash.get(SPEC, None)
     if spec is None:
         return None
+    from kevolve.run import unavailable
+
     run = _run(pyfuncitem.session)
-    run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
+    if run.settings.optimise != "off":
+        run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
     if CASE in pyfuncitem.stash:
         _report_case(pyfuncitem, run.case(spec, pyfuncitem.stash[CASE]), run.settings)
     else:
         outcome = run.properties(spec)
+        if unavailable(outcome) and not run.settings.require_measured:
+            pytest.skip(outcome.message)
         if not outcome.passed:
             pytest.fail(outcome.message, pytrace=False)
     return True

@@ -28,7 +28,7 @@ from kevolve.report.record import Properties, Record, Result, write
 from kevolve.report.terminal import summary
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.settings import Settings
-from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.targets import Peaks, Target
 
 CHECK_TIMEOUT_S = 120.0
@@ -85,6 +85,7 @@ class Run:
         self._properties: dict[str, Outcome] = {}
         self._measured: dict[tuple[str, str], Measurement] = {}
         self._references: dict[str, str | None] = {}
+        self._indexed: dict[str, frozenset[str]] = {}
         self._optimised: set[str] = set()
 
     @cached_property
@@ -113,6 +114,10 @@ class Run:
     def cache(self) -> Path:
         """Where built kernels and measured peaks are kept."""
         folder = self.settings.cache or self.settings.store / "cache"
+        ignore = self.settings.store / ".gitignore"
+        if not ignore.exists():
+            self.settings.store.mkdir(parents=True, exist_ok=True)
+            ignore.write_text("# Made by kevolve.\n*\n")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -142,7 +147,9 @@ class Run:
             return Kernel(candidate=Candidate(name=name, language="python", entry=spec.name, callable=name), outcome=None)
         file = find_kernel(spec, self.target.name, self.target.device().get("arch"), self.languages(spec))
         if file is None:
-            return Kernel(candidate=None, outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=self._no_kernel(spec)))
+            message = self._no_kernel(spec)
+            missing = Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message, detail={"kernel": "missing"})
+            return Kernel(candidate=None, outcome=missing)
         built = self.build(spec, file.source, file.language)
         if isinstance(built, Outcome):
             return Kernel(candidate=None, outcome=built, file=file)
@@ -174,7 +181,7 @@ class Run:
         if refused is not None or kernel.candidate is None:
             return refused or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
         if self.settings.replay is not None:
-            return self.check(spec, kernel.candidate, of_draws(spec, [Draw.from_json(self.settings.replay)]))
+            return self.check(spec, kernel.candidate, of_draws(spec, [decode(spec, Draw.from_json(self.settings.replay))]))
         return self.check(spec, kernel.candidate, self.plan(spec, kernel.candidate.language, self.seed))
 
     def plan(self, spec: Spec, language: str, seed: int) -> Plan:
@@ -221,7 +228,11 @@ class Run:
         kernel = self.kernel(spec)
         outcome = self._refused(spec, kernel)
         if outcome is not None or kernel.candidate is None:
-            return self._failed(spec, case, outcome or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel"))
+            outcome = outcome or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
+            if unavailable(outcome):
+                self._row(spec, case, rows.unmeasured(outcome.message))
+                return CaseResult(failed=False, unmeasured=outcome.message)
+            return self._failed(spec, case, outcome)
         reason = self._untimed(kernel.candidate.language)
         if reason and (spec.nodeid, case.id) not in self._measured:
             return self._check_only(spec, case, kernel.candidate, reason)
@@ -250,7 +261,18 @@ class Run:
             seed=seed,
             peaks=self.peaks,
             templates=self.templates,
+            unread=self._unread(spec),
         )
+
+    def _unread(self, spec: Spec) -> frozenset[str]:
+        """Inputs that the reference reads in part, through an index: their bytes are no floor."""
+        if spec.work is not None:
+            return frozenset()
+        if spec.hash not in self._indexed:
+            from kevolve.operators.trace import trace_reference
+
+            self._indexed[spec.hash] = frozenset(trace_reference(spec, target=self.target.name).indexed_inputs)
+        return self._indexed[spec.hash]
 
     def keep(self, spec: Spec, measured: Mapping[str, Measurement]) -> None:
         """Remember an acceptance's measurements, by case id: they are this run's results."""
@@ -341,13 +363,18 @@ class Run:
 
     def finish(self) -> None:
         """Write the record where one was asked for and stop the worker processes."""
-        if self.rows and self.settings.record is not None:
+        if (self.rows or self.property_rows) and self.settings.record is not None:
             write(self.record, self.settings.record)
         if "workers" in self.__dict__:
             _ = self.record  # asks the workers what isolates them
             if "templates" in self.__dict__:
                 self.templates.close()
             self.workers.close()
+
+
+def unavailable(outcome: Outcome) -> bool:
+    """Whether nothing could be run here (no device, no compiler), which is nobody's fault; a missing kernel is not that."""
+    return outcome.status is Status.NOT_MEASURED and outcome.detail.get("kernel") != "missing"
 
 
 def _size(spec: Spec, values: Mapping[str, Any]) -> int:

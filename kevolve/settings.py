@@ -11,7 +11,7 @@ class Settings:
     """What the user asked for.
 
     ``optimise``: ``"off"``, ``"needed"`` (kernels that fail, are slow or are missing) or ``"all"``.
-    ``timing``: whether this process may time kernels; under xdist it may not, and ``untimed`` says why.
+    ``untimed``: why this process may not time kernels (it is one of several); empty where it may.
     """
 
     rootdir: Path
@@ -25,7 +25,6 @@ class Settings:
     record: Path | None = None
     replay: str | None = None
     require_measured: bool = False
-    timing: bool = True
     untimed: str = ""
     sys_path: tuple[str, ...] = field(default=())
     cache: Path | None = None  # $KEVOLVE_CACHE: shared by checkouts; None: below `store`

@@ -12,3 +12,9 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = (base.parent if base.name.startswith("popen-") else base) / "kevolve-cache"
     folder.mkdir(exist_ok=True)
     pytest.MonkeyPatch().setenv("KEVOLVE_CACHE", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def unworkerlike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that tests start are not workers of this run."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+
+assert torch  # imported before pytester takes its snapshot of modules: torch cannot be imported twice
 
 SPEC = """
 import kevolve

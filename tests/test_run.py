@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.plain_kernel import NORMALISE
+
 SPEC = """
 import kevolve, pytest, torch
 from kevolve import Tensor, sizes
@@ -24,6 +26,7 @@ def test_normalise(rows, cols):
 """
 
 KERNEL = Path("kernels") / "normalise" / "cpu.cpp"
+BUG = "    if (cols % 64 == 37) to[r * cols + cols - 1] *= 1.5f;\n"
 QUICK = ("-p", "no:cacheprovider")
 
 
@@ -79,38 +82,7 @@ def wrong(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(test_spec=SPEC)
     kernel = pytester.path / KERNEL
     kernel.parent.mkdir(parents=True)
-    kernel.write_text(
-        """// normalise: x / sqrt(mean(x^2) + eps) * weight
-// idea: plain loops
-#include <tvm/ffi/extra/c_env_api.h>
-#include <tvm/ffi/tvm_ffi.h>
-
-#include <cmath>
-
-namespace ffi = tvm::ffi;
-
-ffi::Tensor normalise(ffi::TensorView x, ffi::TensorView weight) {
-  const int64_t rows = x.size(0), cols = x.size(1);
-  ffi::Tensor out = ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, x.shape(), x.dtype(), x.device());
-  const float* in = static_cast<const float*>(x.data_ptr());
-  const float* scale = static_cast<const float*>(weight.data_ptr());
-  float* to = static_cast<float*>(out.data_ptr());
-  for (int64_t r = 0; r < rows; ++r) {
-    double sum = 0;
-    for (int64_t c = 0; c < cols; ++c) {
-      const double value = in[r * x.stride(0) + c * x.stride(1)];
-      sum += value * value;
-    }
-    const double factor = 1 / std::sqrt(sum / cols + 1e-6);
-    for (int64_t c = 0; c < cols; ++c)
-      to[r * cols + c] = static_cast<float>(in[r * x.stride(0) + c * x.stride(1)] * factor * scale[c * weight.stride(0)]);
-    if (cols % 64 == 37) to[r * cols + cols - 1] *= 1.5f;
-  }
-  return out;
-}
-TVM_FFI_DLL_EXPORT_TYPED_FUNC(normalise, normalise);
-"""
-    )
+    kernel.write_text(NORMALISE.replace("  }\n  return out;", BUG + "  }\n  return out;"))
     return pytester
 
 
@@ -130,7 +102,7 @@ def test_a_wrong_kernel_fails_with_a_shrunk_size_worst_places_and_a_line_that_re
 
 def test_a_correct_kernel_that_is_too_slow_fails_with_its_interval(wrong: pytest.Pytester) -> None:
     kernel = wrong.path / KERNEL
-    kernel.write_text(kernel.read_text().replace("    if (cols % 64 == 37) to[r * cols + cols - 1] *= 1.5f;\n", ""))
+    kernel.write_text(NORMALISE)
     wrong.makepyfile(test_spec=SPEC.replace("min_speedup=1.01", "min_speedup=500"))
     result = wrong.runpytest_subprocess(*QUICK)
     result.assert_outcomes(passed=1, failed=1)

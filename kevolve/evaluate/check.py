@@ -16,7 +16,7 @@ from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.operators import forbidden
-from kevolve.evaluate.oracle import forward
+from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws
 from kevolve.evaluate.shrink import shrink
@@ -42,7 +42,7 @@ class _Failure:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One check under way. ``count`` and ``excluded`` grow as draws are judged."""
+    """One check under way. ``count``, ``excluded``, ``judged`` and ``unjudged`` grow as draws are judged."""
 
     workers: Workers
     spec: Spec
@@ -52,6 +52,8 @@ class _Run:
     child: Child | None = None
     count: int = 0
     excluded: list[str] = field(default_factory=list)
+    judged: set[int] = field(default_factory=set)  # outputs of which some draw's values were compared
+    unjudged: dict[int, str] = field(default_factory=dict)  # outputs that some draw excluded, and why
 
 
 def check(
@@ -67,7 +69,8 @@ def check(
     """Judge ``candidate`` on ``kept`` counterexamples, then on the whole plan.
 
     ``deadline_s``: for loading, and for each batch of draws. PASSED with ``detail`` ``draws`` and ``excluded`` (counts), or the outcome of
-    the first failing draw, shrunk: ``detail["draw"]`` is the JSON that replays it. Raises ``ReferenceFailed``, never for the candidate.
+    the first failing draw, shrunk: ``detail["draw"]`` is the JSON that replays it. RUNTIME_ERROR too where
+    the spec is at fault: its reference fails (``detail["reference"]`` is True), or is so inexact that an output was never judged.
     """
     if not plan.draws and not kept:
         raise ValueError(f"{spec.nodeid}: a plan without draws judges nothing")
@@ -75,6 +78,8 @@ def check(
     try:
         with one_thread():
             return _judge(run, plan, kept)
+    except ReferenceFailed as failed:
+        return failed.outcome(Stage.PROPERTIES)
     finally:
         _end(run)
 
@@ -87,8 +92,21 @@ def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
         failures, failing = _run_plan(run, stage)
         if failures:
             return _report(run, stage, failures, failing)
+    return _finished(run, plan)
+
+
+def _finished(run: _Run, plan: Plan) -> Outcome:
+    """PASSED where every output was judged on some draw: one whose values nobody compared proves nothing."""
     detail = {"draws": run.count, "excluded": len(run.excluded), "excluded_because": run.excluded[:5], "notes": list(plan.notes)}
-    return Outcome(status=Status.PASSED, stage=Stage.PROPERTIES, detail=detail)
+    never = [f"output {position} was excluded on every draw, because {run.unjudged[position]}" for position in _never_judged(run)]
+    if not never:
+        return Outcome(status=Status.PASSED, stage=Stage.PROPERTIES, detail=detail)
+    message = f"nothing could be judged: {'; '.join(never)}; widen tolerance= or mend the reference"
+    return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.PROPERTIES, message=message, detail=detail)
+
+
+def _never_judged(run: _Run) -> list[int]:
+    return sorted(run.unjudged.keys() - run.judged)
 
 
 def _end(run: _Run) -> None:
@@ -144,7 +162,11 @@ def _smoke(run: _Run, plan: Plan) -> Outcome | None:
             return _with_draw(run, _failed(error, Stage.SMOKE), plan.draws[number])
     if run.candidate.callable is not None:
         return None
-    called = forbidden(reply.fields.get("operators", ()), run.spec.allow)
+    operators = reply.fields.get("operators")
+    if not isinstance(operators, list) or not all(isinstance(name, str) for name in operators):
+        message = f"a forged answer: expected the operators called, got {operators!r:.200}"
+        return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.SMOKE, message=message)
+    called = forbidden(operators, run.spec.allow)
     if not called:
         return None
     message = f"calls library operators: {', '.join(called)}; the spec allows {', '.join(run.spec.allow) or 'none'} (allow=)"
@@ -160,7 +182,8 @@ def _item(spec: Spec, plan: Plan, number: int) -> tuple[tuple[Any, ...], int]:
     if not spec.grad:
         return inputs, 0
     draw = plan.draws[number]
-    grads = grad_outputs(spec, draw, forward(spec, draw, inputs))
+    with blame(spec, draw):
+        grads = grad_outputs(spec, draw, forward(spec, draw, inputs))
     return (*inputs, *grads), len(grads)
 
 
@@ -206,8 +229,9 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
             first = read_outputs(outputs, reply.fields.get("outputs", ()))
             again = read_outputs(outputs, reply.fields.get("repeated", ()))
         except ChildFailed as error:
-            # an item that it had not begun yet is none of ours to blame: then it is the batch's first
-            return [_Failure(draw=plan.draws[batch[error.progress or 0]], outcome=_failed(error, Stage.PROPERTIES))]
+            # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
+            item = min(error.progress or 0, len(batch) - 1)
+            return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES))]
         except BadMeta as error:
             return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]
         if (len(first), len(again)) != (len(batch), len(repeat)):
@@ -236,15 +260,25 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
     failures: list[_Failure] = []
     for number, output in zip(batch, outputs, strict=True):
         expected = plan.expected(number)
-        run.count += 1
-        if expected.unreliable is not None:
-            run.excluded.append(f"{_arguments(plan.draws[number])}: {expected.unreliable}")
+        _count(run, plan.draws[number], expected)
         outcome = compare(run.spec, expected, output, plan.inputs(number), draw=plan.draws[number])
         if not outcome.passed:
             failures.append(_Failure(draw=plan.draws[number], outcome=outcome))
             if len(failures) == _REPORTED:
                 break
     return failures
+
+
+def _count(run: _Run, draw: Draw, expected: Expected) -> None:
+    """Note which outputs of a draw are judged. An empty one is right whatever is computed: it judges nothing."""
+    run.count += 1
+    if expected.unreliable is not None:
+        run.excluded.append(f"{_arguments(draw)}: {expected.unreliable}")
+    for position, output in enumerate(expected.outputs):
+        if output.unreliable is not None:
+            run.unjudged.setdefault(position, output.unreliable)
+        elif output.oracle.numel():
+            run.judged.add(position)
 
 
 def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:
@@ -315,10 +349,12 @@ def _shrunk(run: _Run, plan: Plan, first: _Failure) -> _Failure:
 
 
 def _try(run: _Run, draw: Draw) -> _Failure | None:
-    """How one more draw fails, or None. A child that a former trial ended is replaced."""
+    """How one more draw fails, or None (where the reference fails too). A child that a former trial ended is replaced."""
     before = run.count, list(run.excluded)
     try:
         failures = _run_batch(run, of_draws(run.spec, (draw,)), [0])
+    except ReferenceFailed:
+        return None
     finally:
         run.count, run.excluded = before
     if failures and failures[0].outcome.status in (Status.RUNTIME_ERROR, Status.TIMEOUT):

@@ -327,7 +327,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory"
 def _raised(error: Any) -> str:
     """The candidate's exception in a few lines; every part of it is untrusted text."""
     fields = error if isinstance(error, Mapping) else {}
-    kind, message = f"{fields.get('type', 'Exception'):.80}", f"{fields.get('message', '')!s:.4000}"
+    kind, message = f"{fields.get('type', 'Exception')!s:.80}", f"{fields.get('message', '')!s:.4000}"
     memory = "out of memory: " if kind == "MemoryError" or any(words in message for words in _OUT_OF_MEMORY) else ""
     lines = fields.get("traceback", [])
     where = "".join(f"\n  {line!s:.300}" for line in lines[:8]) if isinstance(lines, list) else ""

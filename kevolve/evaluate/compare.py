@@ -129,12 +129,14 @@ def _difference(
 
 
 def _exact(position: int, wanted: ExpectedOutput, got: torch.Tensor, steps: int) -> Difference | None:
-    """Integers and truth values, equal or at most ``steps`` apart."""
+    """Integers and truth values, equal or at most ``steps`` apart; or the native reference's own, where rounding decided."""
     if torch.equal(got, wanted.oracle):
         return None
     # float64 differences do not wrap; where they round, the integers are compared themselves
     distance = (got.to(torch.float64) - wanted.oracle.to(torch.float64)).abs()
     wrong = (got != wanted.oracle) & ((distance > steps) if steps else True)
+    if wanted.native is not None:
+        wrong &= got != wanted.native
     return _located(position, wanted, got, wrong, distance, tolerance=float(steps))
 
 

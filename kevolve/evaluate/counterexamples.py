@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kevolve.spec.spec import Draw, Spec
+from kevolve.spec.spec import Draw, Spec, decode
 
 MOST = 32
 
@@ -27,7 +27,7 @@ def load(spec: Spec) -> list[Draw]:
         return []
     try:
         read = json.loads(file.read_text())
-        draws = [Draw.from_json(json.dumps(fields)) for fields in read["draws"]]
+        draws = [decode(spec, Draw.from_json(json.dumps(fields))) for fields in read["draws"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{file}: expected {{"draws": [{{"values": {{…}}, "seed": N}}]}}, got something else ({error})') from error
     return [draw for draw in draws if fits(spec, draw)]

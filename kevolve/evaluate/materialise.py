@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kevolve.spec.domain import Sizes
 from kevolve.spec.dtypes import DTYPES, DType
 from kevolve.spec.inputs import Jagged, Scalar, Tensor
 from kevolve.spec.spec import Draw, Spec
@@ -47,10 +48,13 @@ def grad_outputs(spec: Spec, draw: Draw, outputs: Sequence[Any]) -> tuple[torch.
 
 
 def elements(spec: Spec, values: Any) -> int:
-    """How many elements the inputs of a case hold, without making them; for a function, the product of its whole numbers."""
+    """How many elements the inputs of a case hold, without making them; for a function, the product of its sizes.
+
+    Choices are no factors: most are switches and limits. ``plan`` measures what a function makes where it matters.
+    """
     described = spec.describe(**values)
     if callable(described):
-        return _product(value for name, value in values.items() if name in spec.vary and _is_whole(value))
+        return _product(value for name, value in values.items() if isinstance(spec.vary.get(name), Sizes) and _is_whole(value))
     return sum(_elements(item) for item in described)
 
 

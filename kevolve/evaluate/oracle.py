@@ -7,7 +7,8 @@ mode sees every operator, backward ones too, so it lifts what is made or convert
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from kevolve.evaluate.lifting import Lift, lift
 from kevolve.evaluate.materialise import grad_outputs
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import few, step, tolerance
 from kevolve.spec.dtypes import DTYPES, dtype_name
@@ -30,7 +32,10 @@ _NOISY_INPUTS = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedOutput:
-    """One output. ``oracle`` is float64 for floating outputs, else exact; ``native`` is kept only where it is not finite throughout."""
+    """One output. ``oracle`` is float64 for floating outputs, else exact.
+
+    ``native`` is kept only where it is not finite throughout, or where integers differ from the oracle's (a rounding boundary).
+    """
 
     oracle: torch.Tensor
     dtype: torch.dtype  # of the native reference
@@ -61,7 +66,33 @@ class Expected:
 
 
 class ReferenceFailed(Exception):
-    """The reference raised on inputs of its own domain, or returned what is no tensor; the message says which draw."""
+    """The reference raised on inputs of its own domain, or returned what is no tensor, or its inputs cannot be made.
+
+    The message names the reference, ``draw`` and what was raised.
+    """
+
+    def __init__(self, message: str, *, draw: Draw) -> None:
+        super().__init__(message)
+        self.draw = draw
+
+    def outcome(self, stage: Stage) -> Outcome:
+        """The spec's fault as a result: RUNTIME_ERROR with ``detail`` ``reference`` (True) and ``draw`` (its JSON)."""
+        message = f"{self}\nthis is the spec's fault, not the candidate's: mend the reference, or the description of its inputs"
+        return Outcome(status=Status.RUNTIME_ERROR, stage=stage, message=message, detail={"reference": True, "draw": self.draw.to_json()})
+
+
+_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # by a user's own code
+
+
+@contextmanager
+def blame(spec: Spec, draw: Draw, part: str = "the reference") -> Iterator[None]:
+    """Turn what the spec's own code raises on ``draw`` into ``ReferenceFailed``. ``part``: of the reference, what was run."""
+    try:
+        yield
+    except _RAISED as error:
+        raise ReferenceFailed(
+            f"{part} {spec.reference.path} failed on {draw.to_json()}: {type(error).__name__}: {error}", draw=draw
+        ) from error
 
 
 def expect(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> Expected:
@@ -121,15 +152,13 @@ def _rms(values: torch.Tensor) -> torch.Tensor:
 
 def _runs(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor], int, list[torch.Tensor] | None]:
     """The native run, the lifted run, the longest reduction seen, and a noisy run where an output has few elements."""
-    try:
+    with blame(spec, draw):
         call = resolve(spec.reference, draw.values)
         native, grads = _call(spec, draw, call, inputs, None)
         lifting = Lift()
         with lifting:
             oracle, _ = _call(spec, draw, call, _lifted(inputs), _lifted(grads))
         noisy = _noisy(spec, draw, call, inputs, grads) if _is_small(native, inputs) else None
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
-        raise ReferenceFailed(f"the reference {spec.reference.path} failed on {draw.to_json()}: {type(error).__name__}: {error}") from error
     return native, oracle, lifting.reduction, noisy
 
 
@@ -204,7 +233,7 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
     """
     runs = _FEW_RUNS if sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY else _RUNS
     squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
-    with threads_for(inputs):
+    with threads_for(inputs), blame(spec, draw):
         call = resolve(spec.reference, draw.values)
         grads = grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
         for number in range(runs):
@@ -254,7 +283,7 @@ def _expected(
         reason = f"its shape depends on rounding: {list(native.shape)} as declared, {list(exact.shape)} in float64"
         return replace(made, oracle=native.to(exact.dtype), unreliable=reason)
     if not native.is_floating_point():
-        return made
+        return made if torch.equal(native, exact) else replace(made, native=native)
     name = dtype_name(native.dtype)
     size = exact.abs().add_(row_scale(exact)).clamp_min_(1e-300)
     error, finite = _native_error(native, exact, size)

@@ -236,4 +236,4 @@ def _warm(mean_us: float, policy: BlockPolicy) -> int:
 
 def _varied(calls: int, rng: random.Random, plan: PairPlan) -> int:
     """A few calls more, so that a candidate cannot count which of them ends a block."""
-    return calls if plan.exact else calls + rng.randrange(1 + calls // 8)
+    return calls if plan.exact else calls + rng.randrange(1 + max(1, calls // 8))

@@ -7,18 +7,24 @@ A failing draw is shrunk by ``kevolve.evaluate.shrink``.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 import psutil
+import torch
 
 from kevolve.evaluate.draws import drawn, smallest_values
 from kevolve.evaluate.materialise import elements, materialise
-from kevolve.evaluate.oracle import Expected, expect
+from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, expect
+from kevolve.evaluate.sandbox import default_memory_bytes
 from kevolve.evaluate.threads import one_thread
 from kevolve.spec.domain import Choices, Sizes
+from kevolve.spec.dtypes import DTYPES
+from kevolve.spec.inputs import Tensor
 from kevolve.spec.spec import Draw, Spec
 
 SWEEP_TO = 1025  # one beyond the widest block a kernel commonly has
@@ -27,6 +33,9 @@ SWEEP_ELEMENTS = 1 << 24  # all sweep draws together
 _DENSE_TO = 40  # of a thinned sweep
 _EDGES = (48, 64, 96, 128, 256)
 _HUGE = 1 << 31
+_MEASURED = (1, 32, SWEEP_TO)  # sizes of a swept axis whose inputs a function makes to see how many elements they hold
+_MEASURED_OTHERS = 2  # times each, with other sizes and choices
+_HUGE_TENSORS = 3  # of a worker's memory: the inputs, an output as large, and its copy in the arena
 _HUGE_BYTES = 48  # resident bytes an element of a huge draw costs: inputs, their copy, the output, float64 oracle and error
 
 
@@ -44,10 +53,10 @@ class Plan:
     _expected: dict[int, Expected] = field(default_factory=dict, repr=False, compare=False)
 
     def inputs(self, number: int) -> tuple[Any, ...]:
-        """The inputs of draw ``number``, made once. Not to be written to."""
+        """The inputs of draw ``number``, made once. Not to be written to. Raises ``ReferenceFailed`` where they cannot be made."""
         found = self._inputs.get(number)
         if found is None:
-            with one_thread():
+            with one_thread(), blame(self.spec, self.draws[number], "the description of inputs for"):
                 found = self._inputs[number] = materialise(self.spec, self.draws[number])
         return found
 
@@ -59,15 +68,16 @@ class Plan:
         return found
 
 
-def make_plan(spec: Spec, *, seed: int, cap: int | None = None, examples: int = 100) -> Plan:
+def make_plan(spec: Spec, *, seed: int, cap: int | None = None, examples: int = 100, memory_bytes: int | None = None) -> Plan:
     """The plan for ``spec`` under a secret ``seed``.
 
     ``cap``: the most elements of one draw (an interpreter's), which thins the sweep too and quarters the examples; None for native code.
+    ``memory_bytes``: what a worker may use (``Limits.memory_bytes``); None: the default.
     """
     swept, notes = _sweep(spec, random.Random(seed), cap)
     count = examples if cap is None else max(1, examples // 4)
     found = drawn(spec, seed=seed, cap=cap, examples=count)
-    huge, note = _huge(spec, seed, cap)
+    huge, note = _huge(spec, seed, cap, memory_bytes)
     notes += [note] if note else []
     return Plan(spec=spec, seed=seed, cap=cap, examples=count, draws=(*swept, *found, *huge), notes=tuple(notes))
 
@@ -85,15 +95,57 @@ def _sweep(spec: Spec, generator: random.Random, cap: int | None) -> tuple[list[
     for name, domain in axes.items():
         whole = range(domain.low, min(SWEEP_TO, domain.high) + 1)
         values = [_others(spec, generator) | {name: size} for size in whole]
-        sizes = [elements(spec, value) for value in values]
-        kept = [value for value, size in zip(values, sizes, strict=True) if cap is None or size <= cap]
-        if cap is not None or sum(sizes) > SWEEP_ELEMENTS // len(axes):
-            kept = [value for value in kept if value[name] in set(_thinned())]
-        kept, left = _affordable(spec, kept, SWEEP_ELEMENTS // len(axes))
-        if left:
-            notes.append(f"sweep of {name}: {left} sizes left out, more than {SWEEP_ELEMENTS // len(axes)} elements together")
-        draws.extend(_swept(value, generator) for value in kept)
+        budget = SWEEP_ELEMENTS // len(axes)
+        estimate = _estimate(spec, name, budget)
+        costs = [estimate(value) for value in values]
+        kept = [(value, cost) for value, cost in zip(values, costs, strict=True) if cap is None or cost <= cap]
+        if cap is not None or sum(costs) > budget:
+            kept = [(value, cost) for value, cost in kept if value[name] in set(_thinned())]
+            why = "interpreted" if cap is not None else f"all {len(values)} hold more than {budget} elements together"
+            notes += [f"sweep of {name}: thinned to {len(kept)} of {len(values)} sizes: {why}"] if len(kept) < len(values) else []
+        count = _affordable([cost for _, cost in kept], budget)
+        if count < len(kept):
+            notes.append(f"sweep of {name}: {len(kept) - count} sizes left out, more than {budget} elements together")
+        draws.extend(_swept(value, generator) for value, _ in kept[:count])
     return draws, notes
+
+
+def _estimate(spec: Spec, name: str, budget: int) -> Callable[[Mapping[str, Any]], int]:
+    """How many elements a swept draw holds; where a function makes the inputs, interpolated between a few that it was let make."""
+    if not callable(spec.describe(**_others(spec, random.Random(0)))):
+        return lambda values: elements(spec, values)
+    try:
+        points = _measured(spec, name, budget)
+    except ReferenceFailed:  # the check says so, with a draw of the plan
+        return lambda values: elements(spec, values)
+    return lambda values: _interpolated(points, values[name])
+
+
+def _measured(spec: Spec, name: str, budget: int) -> list[tuple[int, int]]:
+    """Sizes of the axis and the elements found there, from the smallest until one draw would be more than the whole sweep may be."""
+    domain, generator = spec.vary[name], random.Random(0)
+    assert isinstance(domain, Sizes)
+    points: list[tuple[int, int]] = []
+    for size in sorted({min(max(size, domain.low), domain.high) for size in _MEASURED}):
+        if points and _interpolated(points, size) > budget:
+            break
+        draws = [Draw(values=_others(spec, generator) | {name: size}, seed=number) for number in range(_MEASURED_OTHERS)]
+        points.append((size, max(_held(spec, draw) for draw in draws)))
+    return points
+
+
+def _held(spec: Spec, draw: Draw) -> int:
+    with one_thread(), blame(spec, draw, "the description of inputs for"):
+        return sum(value.numel() for value in materialise(spec, draw) if isinstance(value, torch.Tensor))
+
+
+def _interpolated(points: Sequence[tuple[int, int]], size: int) -> int:
+    """Linear between the points; beyond the last, in proportion to it."""
+    for (low, less), (high, more) in pairwise(points):
+        if size <= high:
+            return max(0, round(less + (more - less) * (size - low) / (high - low)))
+    last, found = points[-1]
+    return round(found * size / max(1, last))
 
 
 def _swept(values: Mapping[str, Any], generator: random.Random) -> Draw:
@@ -119,18 +171,13 @@ def _thinned() -> Iterator[int]:
     yield from (513, 1000, 1025)
 
 
-def _affordable(spec: Spec, values: Sequence[dict[str, Any]], budget: int) -> tuple[list[dict[str, Any]], int]:
-    """As many as fit into ``budget`` elements, in order; and how many do not."""
-    kept: list[dict[str, Any]] = []
-    for value in values:
-        budget -= elements(spec, value)
-        if budget < 0 and kept:
-            break
-        kept.append(value)
-    return kept, len(values) - len(kept)
+def _affordable(costs: Sequence[int], budget: int) -> int:
+    """How many fit into ``budget`` elements, in order; one in any case."""
+    fitting = sum(total <= budget for total in accumulate(costs))
+    return max(fitting, min(1, len(costs)))
 
 
-def _huge(spec: Spec, seed: int, cap: int | None) -> tuple[list[Draw], str | None]:
+def _huge(spec: Spec, seed: int, cap: int | None, memory_bytes: int | None) -> tuple[list[Draw], str | None]:
     """One draw beyond 2^31 elements where the domain reaches that far and memory allows, or why not."""
     values = _others(spec, random.Random(seed)) | {name: domain.high for name, domain in spec.vary.items() if isinstance(domain, Sizes)}
     if elements(spec, values) <= _HUGE:
@@ -145,7 +192,27 @@ def _huge(spec: Spec, seed: int, cap: int | None) -> tuple[list[Draw], str | Non
         middle = (low + high) // 2
         low, high = (low, middle) if elements(spec, values | {axis: middle}) > _HUGE else (middle, high)
     values |= {axis: high}
-    needed, available = elements(spec, values) * _HUGE_BYTES, psutil.virtual_memory().available
-    if needed > available:
-        return [], f"no draw beyond 2^31 elements: it needs {needed / 2**30:.0f} GiB of memory, {available / 2**30:.0f} GiB are free"
+    lacking = _lacking(spec, values, memory_bytes)
+    if lacking:
+        return [], f"no draw beyond 2^31 elements: {lacking}"
     return [Draw(values=values, seed=seed % 2**40, distribution="normal", layout="contiguous", origin="huge")], None
+
+
+def _lacking(spec: Spec, values: Mapping[str, Any], memory_bytes: int | None) -> str | None:
+    """What memory a huge draw needs beyond what there is, the judge's or a worker's."""
+    count = elements(spec, values)
+    needed, available = count * _HUGE_BYTES, psutil.virtual_memory().available
+    if needed > available:
+        return f"it needs {needed / 2**30:.0f} GiB of memory, {available / 2**30:.0f} GiB are free"
+    needed = _HUGE_TENSORS * _input_bytes(spec, values, count)
+    limit = default_memory_bytes() if memory_bytes is None else memory_bytes
+    if needed > limit:
+        return f"it needs {needed / 2**30:.0f} GiB of memory in a worker, whose limit is {limit / 2**30:.0f} GiB"
+    return None
+
+
+def _input_bytes(spec: Spec, values: Mapping[str, Any], count: int) -> int:
+    """Bytes of a draw's described tensors; of others four an element."""
+    described = spec.describe(**values)
+    tensors = [] if callable(described) else [item for item in described if isinstance(item, Tensor)]
+    return sum(math.prod(item.shape) * DTYPES[item.dtype].bytes for item in tensors) if tensors else 4 * count

@@ -18,7 +18,7 @@ import platform
 import resource
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,22 @@ _THREAD_BYTES = 192 << 20  # address space that a thread's stack and malloc aren
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_MOST_BYTES = 16 << 30
+_OUT_OF_MEMORY_SCORE = "500"  # of 1000: where memory runs out, children end before the judge and others
+
+
+def default_memory_bytes() -> int:
+    """What one child may use where nobody said: half of the memory that is available now, 16 GiB at the most."""
+    import psutil  # the judge's only: a child reads its limits from the judge
+
+    return min(_MOST_BYTES, int(psutil.virtual_memory().available) // 2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one child may use. ``memory_bytes`` is above what the server has; ``file_bytes`` bounds its log too."""
 
-    memory_bytes: int = 16 << 30
+    memory_bytes: int = field(default_factory=default_memory_bytes)
     file_bytes: int = 64 << 20
     processes: int = 64
     open_files: int = 256
@@ -103,6 +114,8 @@ def begin(limits: Limits, *, address_space: bool) -> None:
     """The limits that every child has, trusted or not."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _lower(resource.RLIMIT_CORE, 0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
     if address_space:
         _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes + (os.cpu_count() or 1) * _THREAD_BYTES)
 

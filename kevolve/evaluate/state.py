@@ -81,8 +81,12 @@ class WorkerState:
 
 
 def as_tuple(outputs: Any) -> tuple[Any, ...]:
-    """One output or several, as several."""
-    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+    """One output or several, as several: None gives none, nested tuples their leaves."""
+    if outputs is None:
+        return ()
+    if isinstance(outputs, tuple | list):
+        return tuple(leaf for output in outputs for leaf in as_tuple(output))
+    return (outputs,)
 
 
 def check_outputs(outputs: Sequence[Any], inputs: Sequence[Any], *, trusted: bool) -> None:

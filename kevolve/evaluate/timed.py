@@ -19,6 +19,7 @@ import torch
 
 from kevolve.evaluate.arena import Filler
 from kevolve.evaluate.contents import Contents
+from kevolve.evaluate.state import as_tuple
 
 if TYPE_CHECKING:
     from kevolve.evaluate.worker import WorkerState
@@ -122,7 +123,7 @@ def _block(state: WorkerState, session: Session, arguments: Mapping[str, Any], _
     times, outputs = state.target.time_block(_callable(state), _Batch(session, count))
     snapshot = _snapshot(outputs, session)
     gc.enable()
-    session.kept = [_as_tuple(output) for output in outputs]
+    session.kept = [as_tuple(output) for output in outputs]
     if snapshot is not None:
         # where inputs are mutated only the last call's remain: earlier ones have been written anew
         session.kept = [snapshot] if session.mutates else [*session.kept[:-1], snapshot]
@@ -141,7 +142,7 @@ def _snapshot(outputs: Sequence[Any], session: Session) -> tuple[Any, ...] | Non
     """A copy of the last call's outputs at once: what another thread still writes afterwards comes too late."""
     if not outputs:
         return None
-    last = _as_tuple(outputs[-1]) + tuple(session.last[position] for position in session.mutates)
+    last = as_tuple(outputs[-1]) + tuple(session.last[position] for position in session.mutates)
     if not all(isinstance(value, torch.Tensor) for value in last):
         return None
     if not session.mutates and sum(value.nbytes for value in last) > _SNAPSHOT_BYTES:
@@ -170,10 +171,6 @@ def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any],
 
     filler = Filler(fds[0], grow)
     return {"outputs": [[filler.put(state.target.fetch(value.detach())) for value in found]], "back": back}
-
-
-def _as_tuple(outputs: Any) -> tuple[Any, ...]:
-    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
 _COMMANDS = {"time_block": _block, "time_bound": _bound, "time_outputs": _outputs}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -21,7 +21,7 @@ from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Contents, Pool, case_pool
 from kevolve.evaluate.floor import case_work, floor_us, fraction_of_light, suspect
 from kevolve.evaluate.materialise import grad_outputs
-from kevolve.evaluate.oracle import forward
+from kevolve.evaluate.oracle import ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.pairs import Hack, PairPlan, SideFailed
 from kevolve.evaluate.series import Series, faster, forms
@@ -103,14 +103,19 @@ def measure(
     leaves ``min_speedup`` inside the interval (a modelled target takes one). ``peaks``, ``unread``: for the speed of light.
     ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
     of the first look should take. ``deadline_s``: for one block.
-    Raises ``ValueError`` for an unknown baseline, and what the description or the reference raises on the case's own inputs.
+    What the description or the reference raises on the case's own inputs is a RUNTIME_ERROR that says so.
+    Raises ``ValueError`` for an unknown baseline.
     """
     subject = Subject(workers=workers, spec=spec, case=case, candidate=candidate, target=target)
     reason = target.unmeasured(candidate.language)
     if reason is not None:
         return _unmeasured(reason)
     rng = random.Random(seed)
-    with _closing(subject, pool, templates, seed) as (contents, compiled):
+    with ExitStack() as stack:
+        try:
+            contents, compiled = stack.enter_context(_closing(subject, pool, templates, seed))
+        except ReferenceFailed as failed:
+            return Measurement(outcome=failed.outcome(Stage.PAIRED))
         sides = _openers(subject, baselines, contents, compiled)
         wanted = 1 if target.modelled else pairs
         series = Series(sides, _plan(subject, contents, budget_s / wanted, deadline_s, clock), rng)
@@ -123,6 +128,8 @@ def measure(
             return Measurement(outcome=_failure(failed), unavailable=series.unavailable)
         except Hack as hack:
             return Measurement(outcome=_hack(hack), unavailable=series.unavailable)
+        except ReferenceFailed as failed:
+            return Measurement(outcome=failed.outcome(Stage.PAIRED), unavailable=series.unavailable)
 
 
 def quick(
@@ -148,7 +155,11 @@ def quick(
         return QuickTime(outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=reason))
     subject = Subject(workers=workers, spec=spec, case=case, candidate=candidate, target=target)
     rng = random.Random(seed)
-    with _closing(subject, pool, None, seed) as (contents, compiled):
+    with ExitStack() as stack:
+        try:
+            contents, compiled = stack.enter_context(_closing(subject, pool, None, seed))
+        except ReferenceFailed as failed:
+            return QuickTime(outcome=failed.outcome(Stage.QUICK))
         sides = _openers(subject, (EAGER,), contents, compiled)
         wanted = 1 if target.modelled else pairs
         series = Series(sides, _plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), rng)
@@ -160,7 +171,10 @@ def quick(
             return QuickTime(outcome=_hack(hack, Stage.QUICK))
         outcome = Outcome(status=Status.PASSED, stage=Stage.QUICK)
         if verified:
-            outcome, _ = verify(spec, case, contents, series.answers, budget_s=0.0, rng=rng, clock=clock)
+            try:
+                outcome, _ = verify(spec, case, contents, series.answers, budget_s=0.0, rng=rng, clock=clock)
+            except ReferenceFailed as failed:
+                return QuickTime(outcome=failed.outcome(Stage.QUICK))
         if EAGER in series.unavailable:
             outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=f"eager: {series.unavailable[EAGER]}")
         if not outcome.passed:
@@ -171,8 +185,12 @@ def quick(
 
 
 def timed_pool(spec: Spec, case: Case, *, seed: int) -> Pool:
-    """Contents for the timed calls of ``case``, gradients of its outputs included; close it. Raises as ``measure``."""
-    return case_pool(spec, case, seed=seed, grad_outputs=lambda draw, inputs: _grads(spec, draw, inputs))
+    """Contents for the timed calls of ``case``, gradients of its outputs included; close it.
+
+    Raises ``ReferenceFailed`` where the reference refuses the case's inputs, or they cannot be made.
+    """
+    with blame(spec, Draw(values=case.values, seed=seed)):
+        return case_pool(spec, case, seed=seed, grad_outputs=lambda draw, inputs: _grads(spec, draw, inputs))
 
 
 def _grads(spec: Spec, draw: Draw, inputs: Sequence[object]) -> Sequence[object]:

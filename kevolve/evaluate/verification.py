@@ -19,30 +19,33 @@ def verify(
 ) -> tuple[Outcome, int]:
     """Compare answers in random order: one in any case, more while ``budget_s`` lasts. The first failure or PASSED, and how many.
 
+    An answer with an output that the reference itself cannot give reliably is not counted; NOT_MEASURED where all are such.
     Raises ``ReferenceFailed`` where the reference refuses the inputs.
     """
-    outcome = Outcome(status=Status.PASSED, stage=Stage.PAIRED)
+    reason = "no timed call's outputs were kept"
     end, count, longest = clock() + budget_s, 0, 0.0
     for answer in rng.sample(list(answers), len(answers)):
         start = clock()
         if count and start + longest > end:
             break
-        outcome = _verified(spec, case, pool, answer)
-        count += 1
+        outcome, unreliable = _verified(spec, case, pool, answer)
+        count += unreliable is None
+        reason = unreliable or reason
         longest = max(longest, clock() - start)
         if not outcome.passed:
-            break
-    return outcome, count
+            return outcome, count
+    if count:
+        return Outcome(status=Status.PASSED, stage=Stage.PAIRED), count
+    return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=f"no timed call could be verified: {reason}"), 0
 
 
-def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer) -> Outcome:
+def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer) -> tuple[Outcome, str | None]:
+    """The comparison of one answer, and why outputs of it could not be compared."""
     contents = Contents(pool.fd, pool.layout, answer.seed).catch_up(answer.number)
     inputs = contents[: len(contents) - pool.grad_outputs]
     draw = Draw(values=case.values, seed=pool.draw_seed(answer.number))
     expected = expect(spec, draw, inputs)
-    if expected.unreliable is not None:
-        return Outcome(status=Status.PASSED, stage=Stage.PAIRED, message=f"not compared: {expected.unreliable}")
     outcome = compare(spec, expected, answer.outputs, inputs, draw=draw, stage=Stage.PAIRED)
-    if outcome.passed:
-        return outcome
-    return replace(outcome, message=f"timed call {answer.number} on contents it had not seen before: {outcome.message}")
+    if not outcome.passed:
+        outcome = replace(outcome, message=f"timed call {answer.number} on contents it had not seen before: {outcome.message}")
+    return outcome, expected.unreliable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Pool
+from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
 from kevolve.evaluate.timing import quick
 from kevolve.search.loop import Evaluated
 from kevolve.search.node import Proposal
-from kevolve.spec.spec import Case, Spec
+from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 
@@ -27,7 +28,7 @@ from kevolve.targets import Target
 class Pipeline:
     """The evaluator of one spec on one target; call it with a batch, results come as they complete.
 
-    ``plan`` is the search's own (the grading plan of an acceptance is another). Where compiling disturbs the target's
+    ``plans`` are the search's own (the grading plan of an acceptance is another). Where compiling disturbs the target's
     clock (``shares_cores``) timing begins when the batch is compiled; elsewhere the two overlap.
     """
 
@@ -35,7 +36,8 @@ class Pipeline:
     cases: tuple[Case, ...]
     target: Target
     workers: Workers
-    plan: Plan
+    plans: Mapping[str, Plan]  # by language
+    kept: tuple[Draw, ...]  # counterexamples of earlier kernels, replayed first
     cache: Path
     pool: Callable[[Case], Pool]  # contents of the timed calls, made once a case
     seed: int
@@ -46,20 +48,20 @@ class Pipeline:
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
         """Evaluate ``proposals``; a refused one costs only the stages up to its refusal."""
         waiting: list[tuple[Proposal, Candidate, float]] = []
-        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+        pool = ThreadPoolExecutor(max_workers=self.jobs)
+        try:
             futures = {pool.submit(self._build_and_check, proposal): proposal for proposal in proposals}
-            try:
-                for future in as_completed(futures):
-                    proposal = futures[future]
-                    checked, seconds = future.result()
-                    if isinstance(checked, Outcome):
-                        yield Evaluated(proposal=proposal, outcome=checked, fitness=0.0, seconds=seconds)
-                    elif self.target.shares_cores:
-                        waiting.append((proposal, checked, seconds))
-                    else:
-                        yield self._timed(proposal, checked, seconds)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            for future in as_completed(futures):
+                proposal = futures[future]
+                checked, seconds = future.result()
+                if isinstance(checked, Outcome):
+                    yield Evaluated(proposal=proposal, outcome=checked, fitness=0.0, seconds=seconds)
+                elif self.target.shares_cores:
+                    waiting.append((proposal, checked, seconds))
+                else:
+                    yield self._timed(proposal, checked, seconds)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait: the workers' end ends what is running
         for proposal, candidate, seconds in waiting:
             yield self._timed(proposal, candidate, seconds)
 
@@ -69,7 +71,15 @@ class Pipeline:
             proposal.source, proposal.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
         )
         if isinstance(built, Candidate):
-            outcome = check(self.workers, self.spec, built, self.plan, target=self.target, deadline_s=self.check_timeout_s)
+            outcome = check(
+                self.workers,
+                self.spec,
+                built,
+                self.plans[proposal.language],
+                target=self.target,
+                deadline_s=self.check_timeout_s,
+                kept=self.kept,
+            )
             built = built if outcome.passed else outcome
         return built, time.monotonic() - began
 
@@ -82,7 +92,11 @@ class Pipeline:
             return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds)
         speedups: dict[str, float] = {}
         for case in self.cases:
-            timed = quick(self.workers, self.spec, case, candidate, target=self.target, seed=self.seed, pool=self.pool(case))
+            try:
+                pool = self.pool(case)
+            except ReferenceFailed as error:
+                return Evaluated(proposal=proposal, outcome=error.outcome(Stage.QUICK), fitness=0.0, seconds=seconds)
+            timed = quick(self.workers, self.spec, case, candidate, target=self.target, seed=self.seed, pool=pool)
             if not timed.outcome.passed:
                 return Evaluated(proposal=proposal, outcome=timed.outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
             speedups[case.id] = timed.fitness

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,10 @@ from kevolve.spec.spec import Case, Spec, Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 BASELINES = ("eager", "compile")
+NAMES = ("baseline", "grad", "mutates", "constant", "allow", "targets", "languages")  # options that hold names
 ATTRIBUTE = "__kevolve__"
+# what a user's constructor raises on arguments that it does not take
+_CONSTRUCTOR_ERRORS = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, AssertionError, ImportError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +46,15 @@ def kernel(
     *,
     min_speedup: float = 1.0,
     vary: Mapping[str, Domain] | None = None,
-    baseline: Sequence[str] = BASELINES,
-    grad: Sequence[str] = (),
-    mutates: Sequence[str] = (),
-    constant: Sequence[str] = (),
+    baseline: str | Sequence[str] = BASELINES,
+    grad: str | Sequence[str] = (),
+    mutates: str | Sequence[str] = (),
+    constant: str | Sequence[str] = (),
     tolerance: float | None = None,
     compare: Mapping[int, Comparator] | None = None,
-    allow: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    languages: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
+    targets: str | Sequence[str] = (),
+    languages: str | Sequence[str] = (),
     kernel: str | None = None,
     work: Callable[..., Work] | None = None,
 ) -> Callable[[F], F]:
@@ -64,6 +67,7 @@ def kernel(
     instead of the derived one. ``compare``: by output position, for outputs that are not unique. ``allow``: library
     operators the kernel may call (``"aten::mm"``). ``kernel``: ``"package.module:function"``, a kernel that exists already.
     ``work``: the case's arguments by name to the least ``Work``, where the inputs are read only in part.
+    A single name may be given as a string.
     Source of the idea: KernelEvolve (arXiv 2512.23236), its kernel specification.
     """
     options = {name: value for name, value in locals().items() if name != "reference"}
@@ -81,11 +85,11 @@ def build_spec(function: Callable[..., Any], *, nodeid: str, cases: Sequence[Cas
     Raises ``DeclarationError`` listing every problem, each with what was expected and what was got.
     """
     declaration = cast(Declaration, getattr(function, ATTRIBUTE))
-    options = declaration.options
-    reference, problems = _reference(declaration.reference)
+    options: dict[str, Any] = {name: _names(value) if name in NAMES else value for name, value in declaration.options.items()}
     arguments = tuple(inspect.signature(function).parameters)
+    reference, problems = _reference(declaration.reference, arguments, cases)
     problems += _option_problems(options, arguments, cases, reference)
-    if not problems and reference is not None:
+    if reference is not None and all(name in case.values for case in cases for name in arguments):
         problems += _case_problems(function, cases, len(reference.inputs))
     if problems or reference is None:
         raise DeclarationError(nodeid, problems)
@@ -106,8 +110,13 @@ def build_spec(function: Callable[..., Any], *, nodeid: str, cases: Sequence[Cas
         kernel=options["kernel"],
         work=options["work"],
         line=function.__code__.co_firstlineno,
-        **{name: tuple(options[name]) for name in ("baseline", "grad", "mutates", "constant", "allow", "targets", "languages")},
+        **{name: options[name] for name in NAMES},
     )
+
+
+def _names(given: Any) -> tuple[Any, ...]:
+    """A string is one name, not its letters."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
 
 
 def _tupled(function: Callable[..., Any]) -> Callable[..., Description]:
@@ -137,10 +146,10 @@ def _source_hash(function: Callable[..., Any], reference: Reference) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reference(given: Any) -> tuple[Reference | None, list[str]]:
+def _reference(given: Any, arguments: tuple[str, ...], cases: Sequence[Case]) -> tuple[Reference | None, list[str]]:
     """Where the reference is found, or what is wrong with it."""
     if _is_module(given):
-        return _module_reference(given)
+        return _class_reference(given, arguments, cases) if inspect.isclass(given) else _instance_reference(given)
     if not inspect.isfunction(given):
         return None, [f"reference: expected a function, an nn.Module or an nn.Module class, got {type(given).__name__}"]
     if "<" in given.__qualname__:
@@ -157,22 +166,43 @@ def _is_module(given: Any) -> bool:
     return any(f"{cls.__module__}.{cls.__qualname__}" == "torch.nn.modules.module.Module" for cls in classes)
 
 
-def _module_reference(given: Any) -> tuple[Reference | None, list[str]]:
-    cls: Any = given if inspect.isclass(given) else type(given)
-    forward = tuple(name for name in inspect.signature(cls.forward).parameters if name != "self")
-    qualname: str | None
-    init: tuple[str, ...] | None
-    if inspect.isclass(given):
-        init = tuple(name for name in inspect.signature(cls.__init__).parameters if name != "self")
-        state = tuple(getattr(given, "kevolve_state", ())) or _state_of_class(given, init)
-        where, qualname = given.__module__, given.__qualname__
-    else:
-        init, state = None, _state(given)
-        where, qualname = _instance_name(given)
-        if qualname is None:
-            return None, ["reference: expected an nn.Module that is a global of its module, got an instance without a name there"]
-    file = Path(inspect.getfile(inspect.getmodule(given) or cls)) if inspect.isclass(given) else Path(_module_file(where))
-    return Reference(module=where, qualname=str(qualname), file=file, inputs=forward + state, is_module=True, init=init), []
+def _class_reference(cls: Any, arguments: tuple[str, ...], cases: Sequence[Case]) -> tuple[Reference | None, list[str]]:
+    """An nn.Module class, constructed anew for each case from the test function's arguments of the same names."""
+    init, missing = _constructor(cls, arguments)
+    if missing:
+        return None, [
+            f"reference: expected an argument of the test function for each that {cls.__qualname__} needs, got none for {name!r}"
+            for name in missing
+        ]
+    try:
+        state = tuple(getattr(cls, "kevolve_state", ())) or _state_of_class(cls, init, cases[0].values if cases else {})
+    except _CONSTRUCTOR_ERRORS as error:
+        expected = f"{cls.__qualname__}({', '.join(f'{name}=…' for name in init)}) to be constructed on the meta device"
+        return None, [f"reference: expected {expected}, or its state's names in kevolve_state, got {type(error).__name__}: {error}"]
+    file = Path(inspect.getfile(inspect.getmodule(cls) or cls))
+    inputs = _forward(cls) + state
+    return Reference(module=cls.__module__, qualname=cls.__qualname__, file=file, inputs=inputs, is_module=True, init=init), []
+
+
+def _instance_reference(given: Any) -> tuple[Reference | None, list[str]]:
+    """An nn.Module that is a global of its module."""
+    where, qualname = _instance_name(given)
+    if qualname is None:
+        return None, ["reference: expected an nn.Module that is a global of its module, got an instance without a name there"]
+    inputs = _forward(type(given)) + _state(given)
+    return Reference(module=where, qualname=qualname, file=Path(_module_file(where)), inputs=inputs, is_module=True), []
+
+
+def _forward(cls: Any) -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(cls.forward).parameters if name != "self")
+
+
+def _constructor(cls: Any, arguments: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """The constructor's arguments that a case gives; and those that it needs and no case gives."""
+    every = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    named = [one for one in every if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    missing = [one.name for one in named if one.default is one.empty and one.name not in arguments]
+    return tuple(one.name for one in named if one.name in arguments), missing
 
 
 def _state(module: Any) -> tuple[str, ...]:
@@ -180,12 +210,12 @@ def _state(module: Any) -> tuple[str, ...]:
     return tuple(name for name, _ in module.named_parameters()) + tuple(name for name, _ in module.named_buffers())
 
 
-def _state_of_class(cls: Any, init: tuple[str, ...]) -> tuple[str, ...]:
-    """The state of an instance made on the meta device with 1 for every size: only the names matter."""
+def _state_of_class(cls: Any, init: tuple[str, ...], values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The state of an instance made on the meta device from a case's values, 1 where there is none: only the names matter."""
     import torch
 
     with torch.device("meta"):
-        return _state(cls(**dict.fromkeys(init, 1)))
+        return _state(cls(**{name: values.get(name, 1) for name in init}))
 
 
 def _instance_name(module: Any) -> tuple[str, str | None]:
@@ -223,6 +253,8 @@ def _option_problems(
         problems.append(f"min_speedup: expected a positive number, got {options['min_speedup']!r}")
     if options["tolerance"] is not None and not (isinstance(options["tolerance"], int | float) and 0 < options["tolerance"] < 1):
         problems.append(f"tolerance: expected None or a number between 0 and 1, got {options['tolerance']!r}")
+    if not options["baseline"]:
+        problems.append(f"baseline: expected at least one of {', '.join(BASELINES)}, got none")
     problems += _unknown("baseline", options["baseline"], BASELINES)
     problems += _unknown("target", options["targets"], registry.names("targets"))
     problems += _unknown("language", options["languages"], registry.names("languages"))
@@ -248,7 +280,6 @@ def _vary_problems(vary: Mapping[str, Any], arguments: tuple[str, ...]) -> Itera
 
 
 def _unknown(what: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
-    given = (given,) if isinstance(given, str) else given
     return [f"unknown {what}: expected one of {', '.join(known) or 'none'}, got {name!r}" for name in given if name not in known]
 
 

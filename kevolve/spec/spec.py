@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kevolve.spec.comparators import Comparator
-from kevolve.spec.domain import Domain
+from kevolve.spec.domain import Choices, Domain
 from kevolve.spec.inputs import Description
 from kevolve.spec.reference import Reference
 
@@ -38,17 +38,25 @@ class Draw:
     origin: str = "case"
 
     def to_json(self) -> str:
-        """One line that ``--kevolve-replay`` takes."""
-        fields = {"values": dict(self.values), "seed": self.seed, "distribution": self.distribution, "layout": self.layout}
+        """One line that ``--kevolve-replay`` takes; values that JSON has not stand in it as ``{"$": text}``."""
+        fields = {
+            "values": {name: _encoded(value) for name, value in self.values.items()},
+            "seed": self.seed,
+            "distribution": self.distribution,
+            "layout": self.layout,
+        }
         return json.dumps({name: value for name, value in fields.items() if value is not None}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str, *, origin: str = "kept") -> Draw:
-        """Read what ``to_json`` wrote. Raises ``ValueError`` saying what was expected."""
+    def from_json(cls, text: str, *, origin: str = "kept", choices: Mapping[str, tuple[Any, ...]] | None = None) -> Draw:
+        """Read what ``to_json`` wrote. Raises ``ValueError`` saying what was expected.
+
+        ``choices``: by argument, the values that a text may stand for; a text that is none of them stays as it was read.
+        """
         try:
             read = json.loads(text)
             return cls(
-                values=dict(read["values"]),
+                values=_decoded(dict(read["values"]), choices or {}),
                 seed=int(read["seed"]),
                 distribution=read.get("distribution"),
                 layout=read.get("layout"),
@@ -94,3 +102,40 @@ class Spec:
     kernel: str | None = None  # "package.module:function": a kernel that exists already
     work: Callable[..., Work] | None = None  # the case's arguments by name -> Work
     line: int = 0
+
+
+def decode(spec: Spec, draw: Draw) -> Draw:
+    """The draw as read by ``Draw.from_json``, its texts replaced by the spec's values; a text that is none of them stays."""
+    varied = {name: domain.values for name, domain in spec.vary.items() if isinstance(domain, Choices)}
+    return replace(draw, values=_decoded(draw.values, {**spec.choices, **varied}))
+
+
+def _decoded(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """``values`` with each ``{"$": text}`` replaced by the choice that it was written for."""
+
+    def decoded(name: str, value: Any) -> Any:
+        matches = (choice for choice in choices.get(name, ()) if _encoded(choice) == value)
+        return next(matches, value) if _is_text(value) else value
+
+    return {name: decoded(name, value) for name, value in values.items()}
+
+
+def _encoded(value: Any) -> Any:
+    """``value`` where JSON gives it back as it was, else ``{"$": text}``; what is encoded already stays."""
+    return value if _is_plain(value) or _is_text(value) else {"$": _text(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"$"} and isinstance(value["$"], str)
+
+
+def _text(value: Any) -> str:
+    """``str(value)``; of functions and classes their path, as their text may hold an address."""
+    qualname = getattr(value, "__qualname__", None)
+    return str(value) if qualname is None else f"{value.__module__}.{qualname}"

@@ -79,3 +79,14 @@ def vector(n: int, dtype: str = "float32") -> Any:
 
 def matrix(rows: int, cols: int, dtype: str = "float32") -> Any:
     return (Tensor(rows, cols, dtype=dtype),)
+
+
+def cancelling(x: torch.Tensor) -> torch.Tensor:
+    """What is left of it in float32 is its own rounding error."""
+    return (x + 1e10) - 1e10
+
+
+def picky(x: torch.Tensor) -> torch.Tensor:
+    if len(x) == 3:
+        raise ValueError("three is too many")
+    return x * x

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from example_specs import add_to, draw, rms_norm_spec, spec_of, square, vector
+from example_specs import add_to, cancelling, draw, picky, rms_norm_spec, spec_of, square, vector
 
+from kevolve.evaluate import check as check_module
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
-from kevolve.evaluate.client import Workers
+from kevolve.evaluate.client import Child, ChildFailed, Reply, Workers
 from kevolve.evaluate.operators import forbidden
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import make_plan, of_draws
@@ -146,9 +147,8 @@ def test_gradients_are_checked_with_drawn_gradients_of_the_outputs(workers: Work
     assert "output 1 (float32 [1]): 1 of 1 differ" in outcome.message
 
 
-def good_add(state: torch.Tensor, x: torch.Tensor) -> tuple[()]:
+def good_add(state: torch.Tensor, x: torch.Tensor) -> None:
     state.add_(x)
-    return ()
 
 
 def lazy_add(state: torch.Tensor, x: torch.Tensor) -> tuple[()]:
@@ -176,3 +176,68 @@ def test_a_candidate_that_does_not_load_is_refused_at_that_stage(workers: Worker
 def test_an_empty_plan_is_an_error_and_never_a_pass(workers: Workers, cpu: CPU) -> None:
     with pytest.raises(ValueError, match="a plan without draws judges nothing"):
         callable_check(workers, cpu, SPEC, "right_square")
+
+
+def zeros(x: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_output_that_no_draw_could_judge_is_no_pass(workers: Workers, cpu: CPU, count: int) -> None:
+    spec = spec_of(cancelling, vector, vary=dict(n=sizes(0, 90)))
+    outcome = callable_check(workers, cpu, spec, "zeros", draw(n=0), *(draw(n=80, seed=seed) for seed in range(count)))
+    assert (outcome.status, outcome.stage) == (Status.RUNTIME_ERROR, Stage.PROPERTIES)
+    assert re.fullmatch(
+        r"nothing could be judged: output 0 was excluded on every draw, because the reference itself errs by \S+ at float32; "
+        r"widen tolerance= or mend the reference",
+        outcome.message,
+    )
+    assert (outcome.detail["draws"], outcome.detail["excluded"]) == (1 + count, count)
+
+
+def test_a_reference_that_fails_is_the_specs_fault_and_a_typed_outcome(workers: Workers, cpu: CPU) -> None:
+    spec = spec_of(picky, vector, vary=dict(n=sizes(0, 9)))
+    outcome = callable_check(workers, cpu, spec, "right_square", draw(n=2), draw(n=3))
+    assert (outcome.status, outcome.stage) == (Status.RUNTIME_ERROR, Stage.PROPERTIES)
+    assert outcome.detail == {"reference": True, "draw": draw(n=3).to_json()}
+    assert outcome.message == (
+        f"the reference example_specs:picky failed on {draw(n=3).to_json()}: ValueError: three is too many\n"
+        "this is the spec's fault, not the candidate's: mend the reference, or the description of its inputs"
+    )
+
+
+def test_inputs_that_cannot_be_made_are_the_specs_fault_too(workers: Workers, cpu: CPU) -> None:
+    spec = spec_of(square, lambda n: (Tensor(n, dtype="int64", low=0, high=2, unique=True),), vary=dict(n=sizes(0, 9)))
+    outcome = callable_check(workers, cpu, spec, "right_square", draw(n=5))
+    assert outcome.detail == {"reference": True, "draw": draw(n=5).to_json()}
+    assert outcome.message.startswith(f"the description of inputs for example_specs:square failed on {draw(n=5).to_json()}: ValueError: ")
+
+
+def test_a_child_that_claims_progress_beyond_the_batch_is_blamed_on_its_last_draw(
+    workers: Workers, cpu: CPU, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Child.call
+
+    def hostile(child: Child, command: str, **arguments: Any) -> Reply:
+        if command == "run":
+            raise ChildFailed(Status.TIMEOUT, "killed", progress=1 << 40)
+        return ask(child, command, **arguments)
+
+    monkeypatch.setattr(check_module.Child, "call", hostile)
+    spec = spec_of(square, vector, vary=dict(n=sizes(0, 9)))
+    outcome = callable_check(workers, cpu, spec, "right_square", draw(n=5), draw(n=6))
+    assert json.loads(outcome.detail["draw"])["values"] == {"n": 6}
+
+
+@pytest.mark.parametrize("operators", [None, 7, {"aten::mm": 1}, [["aten::mm"]], ["aten::empty", 3]])
+def test_operators_that_are_no_list_of_names_are_a_forged_answer(judge: Judge, monkeypatch: pytest.MonkeyPatch, operators: object) -> None:
+    ask = Child.call
+
+    def hostile(child: Child, command: str, **arguments: Any) -> Reply:
+        found = ask(child, command, **arguments)
+        return Reply(fields={**found.fields, "operators": operators}) if command == "trace" else found
+
+    monkeypatch.setattr(check_module.Child, "call", hostile)
+    outcome = judge("")
+    assert (outcome.status, outcome.stage) == (Status.RUNTIME_ERROR, Stage.SMOKE)
+    assert outcome.message.startswith("a forged answer: expected the operators called, got ")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from kevolve.evaluate.arena import Outputs, pack, read_outputs
-from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.client import Child, ChildFailed, Workers, _raised
 from kevolve.evaluate.outcome import Status
 from kevolve.targets.cpu import CPU
 
@@ -159,3 +159,7 @@ def test_an_unknown_command_is_a_failure_not_a_crash(workers: Workers, cpu: CPU)
 
 def test_isolation_says_what_was_had(workers: Workers, cpu: CPU) -> None:
     assert set(workers.isolation(target=cpu, language="cpp")) == {"network", "orphans", "files", "system_calls"}
+
+
+def test_an_exception_with_a_type_that_is_no_text_is_still_described() -> None:
+    assert _raised({"type": [1], "message": {"a": 2}, "traceback": [[3]]}) == "[1]: {'a': 2}\n  [3]"

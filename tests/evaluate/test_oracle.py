@@ -7,6 +7,7 @@ import torch
 from example_specs import add_to, doubled_ids, draw, matrix, numbers, rms_norm_spec, spec_of, square, total, vector
 from torch.nn import functional
 
+from kevolve.evaluate.compare import compare
 from kevolve.evaluate.lifting import Lift
 from kevolve.evaluate.materialise import materialise
 from kevolve.evaluate.oracle import ReferenceFailed, expect, flat, row_scale
@@ -120,3 +121,18 @@ def test_row_scales_ignore_infinities_and_survive_overflow() -> None:
 def test_empty_tensors_have_an_oracle() -> None:
     spec, given = rms_norm_spec(), draw(rows=0, cols=5, dtype="float32")
     assert expect(spec, given, materialise(spec, given)).outputs[0].oracle.shape == (0, 5)
+
+
+def floored(x: torch.Tensor) -> torch.Tensor:
+    return (x * 10).floor().to(torch.int64)
+
+
+def test_integers_at_a_rounding_boundary_may_be_the_native_references_own() -> None:
+    spec, given = spec_of(floored, vector), draw(n=1)
+    x = torch.tensor([0.7])  # 7.0 in float32, just below in float64
+    expected = expect(spec, given, (x,))
+    assert expected.outputs[0].native is not None
+    for got in (7, 6):
+        assert compare(spec, expected, (torch.tensor([got]),), (x,)).passed
+    assert not compare(spec, expected, (torch.tensor([8]),), (x,)).passed
+    assert expect(spec, given, (torch.tensor([0.25]),)).outputs[0].native is None

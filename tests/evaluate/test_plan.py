@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 from example_specs import matrix, rms_norm_spec, spec_of, square
 
 from kevolve.evaluate.materialise import elements
@@ -95,7 +96,7 @@ def test_a_large_fixed_size_thins_the_sweep_and_says_so() -> None:
     spec = spec_of(square, matrix, vary=dict(cols=sizes(1, 1025)), choices=dict(rows=(1 << 17,)))
     plan = make_plan(spec, seed=1, examples=2)
     assert sum(elements(spec, draw.values) for draw in plan.draws if draw.origin == "sweep") < 1 << 25
-    assert plan.notes[0].startswith("sweep of cols: ")
+    assert plan.notes[0] == "sweep of cols: thinned to 58 of 1025 sizes: all 1025 hold more than 16777216 elements together"
 
 
 def test_a_domain_beyond_two_to_the_31_is_drawn_once_or_the_reason_is_noted() -> None:
@@ -118,3 +119,28 @@ def test_a_draw_survives_its_json() -> None:
     spec: Spec = rms_norm_spec()
     for draw in make_plan(spec, seed=1, examples=5).draws[-5:]:
         assert Draw.from_json(draw.to_json(), origin="drawn") == draw
+
+
+def test_no_draw_is_planned_that_a_worker_could_not_hold() -> None:
+    spec = spec_of(square, matrix, vary=dict(rows=sizes(1, 1 << 17), cols=sizes(1, 1 << 17)))
+    plan = make_plan(spec, seed=1, examples=1, memory_bytes=1 << 20)
+    assert [draw for draw in plan.draws if draw.origin == "huge"] == []
+    assert plan.notes[-1].startswith("no draw beyond 2^31 elements: it needs ")
+
+
+def test_inputs_that_a_function_makes_are_measured_so_that_the_sweep_stays_whole() -> None:
+    def made(arguments: Any, generator: torch.Generator) -> Any:
+        return torch.randn(arguments["table"] + arguments["bags"] + arguments["width"], generator=generator)
+
+    vary = dict(table=sizes(1, 5000), bags=sizes(1, 5000), width=sizes(1, 5000), limit=choices(1, 10**6))
+    plan = make_plan(spec_of(square, lambda table, bags, width, limit: made, vary=vary), seed=1, examples=1)
+    assert [note for note in plan.notes if note.startswith("sweep")] == []
+    assert sum(draw.origin == "sweep" for draw in plan.draws) == 3 * 1025
+
+
+def test_a_function_that_makes_large_inputs_thins_the_sweep() -> None:
+    def made(arguments: Any, generator: torch.Generator) -> Any:
+        return torch.zeros(arguments["n"], 1 << 16)
+
+    plan = make_plan(spec_of(square, lambda n: made, vary=dict(n=sizes(1, 5000))), seed=1, examples=1)
+    assert plan.notes[0].startswith("sweep of n: thinned to 58 of 1025 sizes: ")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kevolve.evaluate import sandbox
+from kevolve.evaluate.client import Child
 from kevolve.evaluate.sandbox import Limits
 
 PRELUDE = """
@@ -98,3 +100,13 @@ def test_a_target_that_starts_programs_gets_the_limits_only(tmp_path: Path) -> N
 def test_limits_go_through_a_message() -> None:
     limits = Limits(memory_bytes=5, file_bytes=6, processes=7, open_files=8)
     assert sandbox.from_json(limits.to_json()) == limits
+
+
+def test_a_child_may_use_half_of_the_free_memory_and_16_gib_at_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in ((8 << 30, 4 << 30), (100 << 30, 16 << 30)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda available=available: SimpleNamespace(available=available))
+        assert Limits().memory_bytes == expected
+
+
+def test_children_end_first_when_memory_runs_out(child: Child) -> None:
+    assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) == 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from example_specs import rms_norm_spec
@@ -44,9 +45,9 @@ def test_a_dtype_that_matters_is_kept_and_sizes_shrink() -> None:
 
 
 def test_a_tail_beyond_the_sweep_shrinks_to_its_first_size() -> None:
-    found = [draw for draw in (smallest("tail", seed) for seed in range(5)) if draw is not None]
-    assert found
-    assert {draw.values["cols"] for draw in found} == {1253}
+    # hypothesis takes constants from the modules that are loaded, so that which seeds meet the bug differs from run to run
+    found = next(draw for draw in (smallest("tail", seed) for seed in count()) if draw is not None)
+    assert found.values["cols"] == 1253
 
 
 def test_a_swept_failure_is_simplified_without_hypothesis() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,14 @@ def test_an_interpreted_language_is_not_measured_with_the_targets_reason(workers
 def test_an_unknown_baseline_is_an_error_that_lists_the_known_ones(workers: Workers, folder: Path) -> None:
     with pytest.raises(ValueError, match="expected one of eager, compile, got numpy"):
         _measure(workers, _spec(folder), "equal", baselines=("numpy",))
+
+
+def test_inputs_that_cannot_be_made_are_the_specs_fault_and_a_typed_outcome(workers: Workers, folder: Path) -> None:
+    spec = replace(_spec(folder), describe=lambda rows: (Tensor(rows, dtype="int64", low=0, high=2, unique=True),))
+    found = _measure(workers, spec, "equal").outcome
+    candidate = Candidate(name="equal", language="cpp", entry="equal", callable="timed_kernels:equal")
+    rough = timing.quick(workers, spec, CASE, candidate, target=registry.load("targets", "cpu"), seed=5).outcome
+    for outcome, stage in ((found, Stage.PAIRED), (rough, Stage.QUICK)):
+        assert (outcome.status, outcome.stage) == (Status.RUNTIME_ERROR, stage)
+        assert outcome.detail["reference"] is True
+        assert "this is the spec's fault, not the candidate's" in outcome.message

@@ -8,7 +8,7 @@ import torch
 from kevolve.spec.declaration import DeclarationError, build_spec, kernel
 from kevolve.spec.domain import choices, sizes
 from kevolve.spec.inputs import Jagged, Tensor
-from kevolve.spec.spec import Case, Draw
+from kevolve.spec.spec import Case, Draw, decode
 
 
 def double(x: torch.Tensor) -> torch.Tensor:
@@ -27,6 +27,18 @@ class Scale(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.weight + self.shift
+
+
+class Banded(torch.nn.Module):
+    def __init__(self, cols: int, bands: int, eps: float = 1e-6, **extra: object) -> None:
+        super().__init__()
+        if cols % bands:
+            raise ValueError(f"{cols} is no multiple of {bands}")
+        self.eps = eps
+        self.weight = torch.nn.Parameter(torch.ones(cols // bands))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight.mean() + self.eps
 
 
 CASE = Case(id="4", values={"n": 4})
@@ -179,3 +191,83 @@ def test_a_draw_survives_its_replay_line() -> None:
 def test_a_replay_line_that_cannot_be_read_says_what_was_expected() -> None:
     with pytest.raises(ValueError, match=r"expected .*values.*got '\{\}'"):
         Draw.from_json("{}")
+
+
+def test_a_string_is_one_name() -> None:
+    @kernel(double, baseline="eager", grad="x", mutates="x", constant="x", allow="aten::mm", targets="cpu", languages="cpp")
+    def test_x(n: int):
+        return Tensor(n)
+
+    spec = build_spec(test_x, nodeid="t", cases=[CASE])
+    assert (spec.baseline, spec.grad, spec.mutates, spec.constant) == (("eager",), ("x",), ("x",), ("x",))
+    assert (spec.allow, spec.targets, spec.languages) == (("aten::mm",), ("cpu",), ("cpp",))
+
+
+def test_no_baseline_is_a_problem() -> None:
+    @kernel(double, baseline=())
+    def test_x(n: int):
+        return Tensor(n)
+
+    assert problems(test_x) == ("baseline: expected at least one of eager, compile, got none",)
+
+
+def test_problems_of_cases_are_reported_beside_those_of_options() -> None:
+    @kernel(double, min_speedup=-1)
+    def test_x(n: int):
+        return Tensor(-n)
+
+    assert problems(test_x) == (
+        "min_speedup: expected a positive number, got -1",
+        "input 0: a size: expected an integer of at least 0, got -4 (case 4)",
+    )
+
+
+def test_a_module_class_is_given_the_arguments_that_the_test_has_and_its_defaults_stand() -> None:
+    @kernel(Banded)
+    def test_x(cols: int, bands: int):
+        return Tensor(2, cols), Tensor(cols // bands)
+
+    spec = build_spec(test_x, nodeid="t", cases=[Case(id="8-2", values={"cols": 8, "bands": 2})])
+    assert (spec.reference.inputs, spec.reference.init) == (("x", "weight"), ("cols", "bands"))
+
+
+def test_a_constructor_argument_that_nobody_gives_is_a_problem() -> None:
+    @kernel(Banded)
+    def test_x(cols: int):
+        return Tensor(2, cols)
+
+    assert problems(test_x, cases=[Case(id="4", values={"cols": 4})]) == (
+        "reference: expected an argument of the test function for each that Banded needs, got none for 'bands'",
+    )
+
+
+def test_a_module_class_that_cannot_be_constructed_is_a_problem() -> None:
+    @kernel(Banded)
+    def test_x(cols: int, bands: int):
+        return Tensor(2, cols), Tensor(cols // bands)
+
+    (problem,) = problems(test_x, cases=[Case(id="7-2", values={"cols": 7, "bands": 2})])
+    assert problem == (
+        "reference: expected Banded(cols=…, bands=…) to be constructed on the meta device, or its state's names in kevolve_state, "
+        "got ValueError: 7 is no multiple of 2"
+    )
+
+
+@pytest.mark.parametrize("value", [torch.float32, (1, 2), double, [1, 2], None, 1.5])
+def test_a_value_that_json_has_not_survives_its_replay_line(value: object) -> None:
+    choices = {"of": (torch.float16, value)}
+    text = Draw(values={"of": value}, seed=7).to_json()
+    assert Draw.from_json(text, choices=choices).values == {"of": value}
+    assert Draw.from_json(text).to_json() == text
+
+
+def test_decode_finds_the_values_of_a_spec() -> None:
+    @kernel(double, vary={"shape": choices((1, 2), (3, 4))})
+    def test_x(shape: tuple[int, ...], dtype: torch.dtype):
+        return Tensor(*shape, dtype=dtype)
+
+    spec = build_spec(test_x, nodeid="t", cases=[Case(id="c", values={"shape": (3, 4), "dtype": torch.float32})])
+    draw = Draw(values={"shape": (3, 4), "dtype": torch.float32}, seed=7, origin="kept")
+    assert decode(spec, Draw.from_json(draw.to_json())) == draw
+    other = Draw(values={"shape": (3, 4), "dtype": torch.float64}, seed=7)
+    assert decode(spec, Draw.from_json(other.to_json())).values["dtype"] == {"$": "torch.float64"}
