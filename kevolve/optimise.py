@@ -34,7 +34,7 @@ from kevolve.store.graph_store import GraphStore
 if TYPE_CHECKING:
     from kevolve.run import Run
 
-DEFAULT = Budget(evaluations=8, minutes=1.5, stall=3)
+DEFAULT = Budget(evaluations=6, minutes=1.5, stall=3)
 SLOW, PASSES, SURE = range(3)
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
 
@@ -156,7 +156,7 @@ class Optimiser:
     # -- accepting -------------------------------------------------------------------------------------------------
 
     def _accept_best(self, found: Found) -> None:
-        """Check the best anew, with seeds no search has seen; write the first that surely passes, else the best that may be written."""
+        """Check the best anew, with seeds no search has seen; write the first that passes, else the best that may be written."""
         ranked = sorted((node for node in found.graph.nodes if node.works), key=lambda node: (-node.fitness, node.id))
         distinct = list({node.normal_hash: node for node in reversed(ranked)}.values())[::-1]
         tried: list[Fresh] = []
@@ -166,7 +166,7 @@ class Optimiser:
                 self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
                 continue
             tried.append(fresh)
-            if self._rank(fresh) == SURE:
+            if self._rank(fresh) != SLOW:
                 break
         best = max(tried, key=self._rank, default=None)  # the fittest of equals: max keeps the first
         if best is not None and self._replaces_present(best):
