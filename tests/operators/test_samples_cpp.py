@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,18 +15,25 @@ import torch
 import tvm_ffi
 from tvm_ffi.libinfo import find_include_path, find_libtvm_ffi
 
+from kevolve.operators import Context
+from kevolve.operators.samples import families
 from kevolve.operators.samples.library import SAMPLES
+from kevolve.operators.trace import trace_function
+from kevolve.search.node import Graph
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+REDUCTIONS = ("sum", "mean", "amax", "amin", "logsumexp")
 INPUTS = {
     "rms_norm": ("x", "weight"),
     "rms_norm_plain": ("x",),
     "layer_norm": ("x", "weight", "bias"),
     "layer_norm_plain": ("x",),
     "rms_norm_backward": ("dy", "x", "weight"),
+    "layer_norm_backward": ("dy", "x", "weight"),
     "softmax": ("x",),
     "log_softmax": ("x",),
+    **{f"row_{reduction}{kept}": ("x",) for reduction in REDUCTIONS for kept in ("", "_keepdim")},
     "cross_entropy": ("logits", "target"),
     "swiglu": ("gate", "up"),
     "geglu_tanh": ("gate", "up"),
@@ -33,7 +43,7 @@ INPUTS = {
     "embedding_bag": ("table", "scale", "indices", "offsets"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
-ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt"]
+ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt" and not name.endswith("_keepdim")]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +121,7 @@ def layouts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 @pytest.mark.parametrize("name", ROW_KERNELS)
 def test_row_kernels_agree_with_float64_at_every_size(built: Any, name: str, dtype: torch.dtype) -> None:
     sample, kernel = BY_NAME[name], built(name)
-    empty = [0] if "norm" not in name else []
+    empty = [0] if "norm" not in name and name not in ("row_amax", "row_amin") else []  # of empty rows there is no norm and no largest
     for cols in [*empty, *SWEEP, 255, 256, 257, 1000, 2049, 4099]:
         inputs = row_inputs(name, 3, cols, dtype, seed=cols)
         expect_close(kernel(*inputs), sample.patterns[0](*wide(inputs)), dtype)
@@ -148,6 +158,64 @@ def test_softmax_has_the_references_infinities(built: Any) -> None:
     inf = float("inf")
     x = torch.tensor([[0.0, -inf, 1.0], [inf, 0.0, 1.0], [-inf, -inf, -inf], [1e30, -1e30, 3.0], [-200.0, 0.0, 0.0]])
     expect_close(built("softmax")(x), torch.softmax(x.double(), -1), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_reductions_have_the_references_infinities_and_nans(built: Any, reduction: str, dtype: torch.dtype) -> None:
+    inf, nan = float("inf"), float("nan")
+    kernel, pattern = built(f"row_{reduction}"), BY_NAME[f"row_{reduction}"].patterns[0]
+    odd = [[0.0, -inf, 1.0], [inf, 0.0, 1.0], [-inf] * 3, [inf] * 3]
+    odd += [[inf, -inf, 0.0], [nan, 2.0, 1.0], [2.0, nan, 3.0], [nan] * 3, [nan, inf, -inf]]
+    for cols in (3, 40, 129, 2048, 2100, 2200):  # each in every place: the row's ends, its lanes and what is left after them
+        for at in (0, cols // 2 + 3, cols - 3):
+            x = torch.randn(len(odd), cols, generator=torch.Generator().manual_seed(cols))
+            x[[2, 3, 7]] = torch.tensor([[-inf], [inf], [nan]])
+            x[:, at : at + 3] = torch.tensor(odd)[:, : max(0, cols - at)]
+            expect_close(kernel(x.to(dtype)), pattern(x.to(dtype).double()), dtype)
+
+
+@pytest.mark.parametrize("reduction", ["amax", "amin"])
+def test_an_empty_row_has_no_largest(built: Any, reduction: str) -> None:
+    with pytest.raises(ValueError, match="expected a column"):
+        built(f"row_{reduction}")(torch.zeros(3, 0))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_reductions_that_keep_the_axis_differ_in_shape_alone(reduction: str) -> None:
+    """Only the shape of the result: the text is otherwise that of the sample without keepdim, which the tests above run."""
+    texts = [
+        BY_NAME[name].render("cpp", entry="reduce", inputs=("x",), constants={}, knobs={}).splitlines()
+        for name in (f"row_{reduction}", f"row_{reduction}_keepdim")
+    ]
+    dropped, kept = ([line for line in text if line not in other] for text, other in (texts, texts[::-1]))
+    assert dropped == [
+        f"// reduce: {reduction} over the last axis",
+        "  std::vector<int64_t> shape(x.shape().begin(), x.shape().end() - 1);",
+    ]
+    assert kept == [
+        f"// reduce: {reduction} over the last axis, which stays with one element",
+        "  std::vector<int64_t> shape(x.shape().begin(), x.shape().end());",
+        "  shape.back() = 1;",
+    ]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_reference_is_served_by_the_reduction_of_its_shape(reduction: str) -> None:
+    """The graphs do not tell a keepdim; in one process, so that neither is remembered for the other."""
+    x = torch.randn(3, 5)
+    for keepdim, name in ((False, f"row_{reduction}"), (True, f"row_{reduction}_keepdim")):
+        trace = trace_function(functools.partial(getattr(torch, reduction), dim=-1, keepdim=keepdim), [x], names=["x"])
+        spec = SimpleNamespace(name="reduce", reference=SimpleNamespace(inputs=trace.inputs))
+        context = Context(spec=spec, trace=trace, target="cpu", language="cpp", graph=Graph(()), sources={}, random=random.Random(0))
+        assert list(families(context)) == [name]
+
+
+def test_a_reduction_that_keeps_the_axis_has_the_references_shape(built: Any) -> None:
+    for shape in ((3, 7), (0, 7), (2, 0), (2, 3, 4, 5), (6,)):
+        x = torch.randn(shape)
+        expect_close(built("row_mean_keepdim")(x), x.double().mean(-1, keepdim=True), torch.float32)
+        expect_close(built("row_mean")(x), x.double().mean(-1), torch.float32)
 
 
 def test_swiglu_does_not_lose_large_and_small_gates(built: Any) -> None:

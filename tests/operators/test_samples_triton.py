@@ -18,8 +18,9 @@ from tests.operators.interpreted import FLOATS, loaded
 ROOT = Path(__file__).parents[2]
 NAMES = [sample.name for sample in SAMPLES if "triton" in sample.templates]
 GROUPS = [
-    ["rms_norm", "rms_norm_plain", "layer_norm", "layer_norm_plain", "rms_norm_backward"],
+    ["rms_norm", "rms_norm_plain", "layer_norm", "layer_norm_plain", "rms_norm_backward", "layer_norm_backward"],
     ["softmax", "log_softmax", "swiglu", "geglu_tanh"],
+    [f"row_{reduction}{kept}" for reduction in ("sum", "mean", "amax", "amin", "logsumexp") for kept in ("", "_keepdim")],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
 ]
 POINTERS = {
@@ -52,6 +53,7 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
     integers = torch.ones(64, dtype=torch.int64)
     special: dict[str, tuple[Any, ...]] = {
         "rms_norm_backward": (x, x, vector),
+        "layer_norm_backward": (x, x, vector),
         "cross_entropy": (x, integers[:8]),
         "swiglu": (x, x),
         "geglu_tanh": (x, x),
@@ -137,7 +139,9 @@ def test_rows_are_read_and_written_sixteen_bytes_at_a_time(name: str, monkeypatc
 
 
 @pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("name", ["rms_norm_backward", "cross_entropy", "mbdt", "batch_event_truncate"])
+@pytest.mark.parametrize(
+    "name", ["rms_norm_backward", "layer_norm_backward", "row_logsumexp", "cross_entropy", "mbdt", "batch_event_truncate"]
+)
 def test_sizes_and_strides_of_one_compile(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = tuple(_shrunk(value) for value in inputs_of(name, torch.float32))
     assert compile_launches(name, inputs, {}, 90, monkeypatch)

@@ -86,10 +86,27 @@ def _fits(trace: Trace) -> tuple[Fit, ...]:
     from kevolve.operators.matching import fits
     from kevolve.operators.samples.library import SAMPLES
 
-    key = (trace.inputs, trace.outputs, trace.problem)
+    key = (trace.inputs, trace.outputs, trace.problem, _shapes(trace))
     if key not in _found:
-        _found[key] = fits(trace, SAMPLES)
+        _found[key] = tuple(fit for fit in fits(trace, SAMPLES) if _same_shapes(trace, fit))
     return _found[key]
+
+
+def _same_shapes(trace: Trace, fit: Fit) -> bool:
+    """Whether some pattern of the sample returns what the reference does in shape: the graphs do not tell a keepdim."""
+    from kevolve.operators.trace import REFUSALS, trace_function
+
+    for pattern in fit.sample.patterns:
+        try:
+            if _shapes(trace_function(pattern, trace.values, order=fit.order)) == _shapes(trace):
+                return True
+        except REFUSALS:
+            continue  # a pattern that does not take such inputs
+    return False
+
+
+def _shapes(trace: Trace) -> tuple[tuple[int, ...] | None, ...]:
+    return tuple(getattr(result, "shape", None) for result in trace.results)
 
 
 def _identifier(name: str) -> str:

@@ -9,6 +9,7 @@ from kevolve.operators.samples import (
     jagged,
     norms,
     norms_backward,
+    reductions,
     searches,
     softmaxes,
 )
@@ -20,6 +21,7 @@ SAMPLES: tuple[Sample, ...] = (
     *softmaxes.SAMPLES,
     *cross_entropies.SAMPLES,
     *gated.SAMPLES,
+    *reductions.SAMPLES,
     *searches.SAMPLES,
     *jagged.SAMPLES,
     *embeddings.SAMPLES,

@@ -1,4 +1,4 @@
-"""The gradient of RMSNorm over the last axis, for its input and its weight."""
+"""The gradients of RMSNorm and LayerNorm over the last axis, for their inputs and parameters."""
 
 from __future__ import annotations
 
@@ -25,6 +25,34 @@ def _by_cube(dy: Any, x: Any, weight: Any) -> tuple[Any, Any]:
     return dx, (dy * x * scale).sum(0)
 
 
+def _layer_by_centred(dy: Any, x: Any, weight: Any) -> tuple[Any, Any, Any]:
+    centred = x - x.mean(-1, keepdim=True)
+    scale = (centred.pow(2).mean(-1, keepdim=True) + EPS).rsqrt()
+    return _layer_gradients(dy, weight, centred * scale, scale)
+
+
+def _layer_by_variance(dy: Any, x: Any, weight: Any) -> tuple[Any, Any, Any]:
+    scale = (x.var(-1, keepdim=True, unbiased=False) + EPS).rsqrt()
+    return _layer_gradients(dy, weight, (x - x.mean(-1, keepdim=True)) * scale, scale)
+
+
+def _layer_gradients(dy: Any, weight: Any, normalised: Any, scale: Any) -> tuple[Any, Any, Any]:
+    gradient = dy * weight
+    along = normalised * (gradient * normalised).mean(-1, keepdim=True)
+    return scale * (gradient - gradient.mean(-1, keepdim=True) - along), (dy * normalised).sum(0), dy.sum(0)
+
+
+_KNOBS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "cpp": {"grain": (16384, 4096, 65536), "block_rows": (64, 32, 128)},
+    "triton": {
+        "programs": (264, 132, 528, 1056),
+        "tile": (4096, 2048, 8192, 1024),
+        "longest": (8192, 4096, 16384),
+        "block": (1024, 512, 2048),
+        "elements_per_thread": (16, 8, 32),
+    },
+}
+
 SAMPLES = (
     Sample(
         name="rms_norm_backward",
@@ -33,15 +61,15 @@ SAMPLES = (
         example=lambda: (Tensor(6, 10), Tensor(6, 10), Tensor(10)),
         constants={"eps": EPS},
         templates={"cpp": "rms_norm_backward.cpp.jinja", "triton": "rms_norm_backward.py.jinja"},
-        knobs={
-            "cpp": {"grain": (16384, 4096, 65536), "block_rows": (64, 32, 128)},
-            "triton": {
-                "programs": (264, 132, 528, 1056),
-                "tile": (4096, 2048, 8192, 1024),
-                "longest": (8192, 4096, 16384),
-                "block": (1024, 512, 2048),
-                "elements_per_thread": (16, 8, 32),
-            },
-        },
+        knobs=_KNOBS,
+    ),
+    Sample(
+        name="layer_norm_backward",
+        idea="the row sums with the row in cache; dweight and dbias summed in blocks of rows, by thread: float32 rounding does not build up",
+        patterns=(_layer_by_centred, _layer_by_variance),
+        example=lambda: (Tensor(6, 10), Tensor(6, 10), Tensor(10)),
+        constants={"eps": EPS},
+        templates={"cpp": "layer_norm_backward.cpp.jinja", "triton": "layer_norm_backward.py.jinja"},
+        knobs=_KNOBS,
     ),
 )

@@ -25,6 +25,7 @@ class Sample:
     ``example``: descriptions of small inputs on which the patterns can be traced by themselves.
     ``constants``: the values that stand in the patterns where a reference has its own (an epsilon), by name.
     ``templates``: template file by language. ``knobs``: by language, the values of each knob; the first is the default.
+    ``fixed``: what else a template is told, where samples share it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Sample:
     templates: Mapping[str, str]
     constants: Mapping[str, float] = field(default_factory=dict)
     knobs: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def defaults(self, language: str) -> dict[str, Any]:
         """The first value of every knob of ``language``."""
@@ -63,7 +65,14 @@ class Sample:
         _expect("signature", set(inputs), set(signature or inputs))
         template = _environment().get_template(self.templates[language])
         return template.render(
-            entry=entry, inputs=inputs, signature=signature or inputs, constants=dict(constants), knobs=chosen, idea=self.idea, **chosen
+            entry=entry,
+            inputs=inputs,
+            signature=signature or inputs,
+            constants=dict(constants),
+            knobs=chosen,
+            idea=self.idea,
+            **self.fixed,
+            **chosen,
         )
 
 
