@@ -25,7 +25,7 @@ optimize: compiler $(STAMP) ## Write the missing, failing and slow kernels of th
 	$(BIN)/python -m pytest suites --kevolve-optimize --kevolve-target $(TARGET) $(ARGS)
 
 test: compiler lint ## Lint, types, import layers and the tests.
-	$(BIN)/python -m pytest tests -n2 $(ARGS)
+	$(BIN)/python -m pytest tests -n2 --kevolve-target $(TARGET) $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import layers.
 	$(BIN)/ruff check .

@@ -75,6 +75,7 @@ class CPU:
             "OMP_WAIT_POLICY": "passive",
             "OMP_NUM_THREADS": str(usable_cores()),
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",  # a GPU's driver cannot be used after a fork, and nothing here needs it
         }
         return common | {"TRITON_INTERPRET": "1"} if language == "triton" else common
 

@@ -3,12 +3,12 @@
 // spec: suites/test_recommendation.py::test_batch_event_truncate
 // target: cpu
 // parent: samples
-// measured: 9-16-200-200: 45.85x [43.47, 48.37] over eager, 7 pairs
-// measured: 9-16-200-200: 58.34x [47.42, 71.78] over compile, 7 pairs
-// measured: 32-16-200-100: 63.34x [49.43, 81.18] over eager, 7 pairs
-// measured: 32-16-200-100: 66.81x [53.11, 84.04] over compile, 7 pairs
-// measured: 9-512-200-100: 31.59x [26.38, 37.82] over eager, 7 pairs
-// measured: 9-512-200-100: 34.54x [30.54, 39.06] over compile, 7 pairs
+// measured: 9-16-200-200: 44.76x [42.60, 47.02] over eager, 7 pairs
+// measured: 9-16-200-200: 51.94x [48.34, 55.80] over compile, 7 pairs
+// measured: 32-16-200-100: 58.57x [52.28, 65.60] over eager, 7 pairs
+// measured: 32-16-200-100: 74.98x [50.66, 110.97] over compile, 7 pairs
+// measured: 9-512-200-100: 33.08x [27.25, 40.17] over eager, 7 pairs
+// measured: 9-512-200-100: 33.74x [30.91, 36.82] over compile, 7 pairs
 // shapes: 9-16-200-200, 32-16-200-100, 9-512-200-100
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -3,10 +3,10 @@
 // spec: suites/test_recommendation.py::test_embedding_bag
 // target: cpu
 // parent: samples
-// measured: 100000-128-1024-20: 17.16x [14.53, 20.27] over eager, 7 pairs
-// measured: 100000-128-1024-20: 31.10x [21.80, 44.37] over compile, 7 pairs
-// measured: 200000-64-512-50: 13.20x [10.96, 15.90] over eager, 7 pairs
-// measured: 200000-64-512-50: 26.48x [19.47, 36.01] over compile, 7 pairs
+// measured: 100000-128-1024-20: 15.41x [13.76, 17.27] over eager, 7 pairs
+// measured: 100000-128-1024-20: 31.93x [24.51, 41.61] over compile, 7 pairs
+// measured: 200000-64-512-50: 13.25x [11.39, 15.42] over eager, 7 pairs
+// measured: 200000-64-512-50: 23.57x [19.31, 28.77] over compile, 7 pairs
 // shapes: 100000-128-1024-20, 200000-64-512-50
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -2,13 +2,13 @@
 // idea: branchless binary searches, several at once in step, so that their cache misses overlap
 // spec: suites/test_recommendation.py::test_map_id
 // target: cpu
-// parent: node 33
-// measured: 100-10000: 3.46x [3.29, 3.64] over eager, 7 pairs
-// measured: 100-10000: 3.23x [3.10, 3.37] over compile, 7 pairs
-// measured: 10000-10000: 5.23x [4.29, 6.38] over eager, 7 pairs
-// measured: 10000-10000: 4.91x [4.23, 5.69] over compile, 7 pairs
-// measured: 10000-50000: 5.90x [4.47, 7.80] over eager, 7 pairs
-// measured: 10000-50000: 5.13x [3.78, 6.96] over compile, 7 pairs
+// parent: samples
+// measured: 100-10000: 3.63x [3.19, 4.13] over eager, 7 pairs
+// measured: 100-10000: 3.26x [3.13, 3.39] over compile, 7 pairs
+// measured: 10000-10000: 4.91x [4.71, 5.12] over eager, 7 pairs
+// measured: 10000-10000: 4.67x [4.44, 4.91] over compile, 7 pairs
+// measured: 10000-50000: 6.68x [6.49, 6.87] over eager, 7 pairs
+// measured: 10000-50000: 5.94x [5.40, 6.54] over compile, 7 pairs
 // shapes: 100-10000, 10000-10000, 10000-50000
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
@@ -31,7 +31,7 @@ using ffi::TensorView;
 namespace detail {
 
 constexpr int64_t kLanes = 16;  // searches in step
-constexpr int64_t kGrain = 512;  // values below which a second thread does not pay
+constexpr int64_t kGrain = 2048;  // values below which a second thread does not pay
 
 // `lanes` values at once; every search takes the same steps, each a conditional move. `ids` is not empty.
 inline void search(const int64_t* ids, int64_t count, const int64_t* values, int64_t step, int64_t* out, int64_t lanes) {

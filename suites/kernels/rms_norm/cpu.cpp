@@ -2,13 +2,13 @@
 // idea: one pass over a row for its sum of squares, a second over the row, now in cache, to scale it
 // spec: suites/test_norms.py::test_rms_norm
 // target: cpu
-// parent: node 9
-// measured: 1024-4096-float32: 2.79x [2.54, 3.06] over eager, 7 pairs
-// measured: 1024-4096-float32: 1.36x [1.23, 1.50] over compile, 7 pairs
-// measured: 1024-4096-bfloat16: 10.86x [9.30, 12.67] over eager, 7 pairs
-// measured: 1024-4096-bfloat16: 1.60x [1.51, 1.70] over compile, 7 pairs
-// measured: 16384-256-float32: 3.76x [3.42, 4.13] over eager, 7 pairs
-// measured: 16384-256-float32: 1.56x [1.36, 1.78] over compile, 7 pairs
+// parent: node 8
+// measured: 1024-4096-float32: 2.99x [2.57, 3.46] over eager, 7 pairs
+// measured: 1024-4096-float32: 1.44x [1.15, 1.80] over compile, 7 pairs
+// measured: 1024-4096-bfloat16: 11.62x [9.66, 13.98] over eager, 7 pairs
+// measured: 1024-4096-bfloat16: 1.52x [1.37, 1.68] over compile, 7 pairs
+// measured: 16384-256-float32: 4.14x [3.59, 4.76] over eager, 7 pairs
+// measured: 16384-256-float32: 1.30x [1.20, 1.41] over compile, 7 pairs
 // shapes: 1024-4096-float32, 1024-4096-bfloat16, 16384-256-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -2,13 +2,13 @@
 // idea: one pass in chunks that fit the first-level cache; a polynomial exponential that vectorises
 // spec: suites/test_activations.py::test_swiglu
 // target: cpu
-// parent: node 1
-// measured: 256-14336-float32: 1.98x [1.86, 2.11] over eager, 7 pairs
-// measured: 256-14336-float32: 1.36x [1.32, 1.40] over compile, 7 pairs
-// measured: 256-14336-bfloat16: 1.60x [1.51, 1.70] over eager, 7 pairs
-// measured: 256-14336-bfloat16: 1.33x [1.26, 1.40] over compile, 7 pairs
-// measured: 1-14336-float32: 1.32x [1.29, 1.34] over eager, 7 pairs
-// measured: 1-14336-float32: 6.90x [5.71, 8.34] over compile, 7 pairs
+// parent: node 2
+// measured: 256-14336-float32: 2.05x [1.92, 2.19] over eager, 7 pairs
+// measured: 256-14336-float32: 1.24x [1.18, 1.30] over compile, 7 pairs
+// measured: 256-14336-bfloat16: 1.62x [1.58, 1.66] over eager, 7 pairs
+// measured: 256-14336-bfloat16: 1.33x [1.32, 1.35] over compile, 7 pairs
+// measured: 1-14336-float32: 1.41x [1.39, 1.42] over eager, 7 pairs
+// measured: 1-14336-float32: 6.70x [6.13, 7.32] over compile, 7 pairs
 // shapes: 256-14336-float32, 256-14336-bfloat16, 1-14336-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
@@ -172,8 +172,8 @@ inline float exponential(float x) {
   return x > 88.7f ? std::numeric_limits<float>::infinity() : value;
 }
 
-constexpr int64_t kChunk = 2048;  // elements of one task
-constexpr int64_t kGrain = 65536;  // elements below which a second thread does not pay
+constexpr int64_t kChunk = 4096;  // elements of one task
+constexpr int64_t kGrain = 16384;  // elements below which a second thread does not pay
 
 inline float activation(float x) { return x / (1.0f + exponential(-x)); }
 
