@@ -154,6 +154,6 @@ def test_the_environment_and_descriptors_are_bare(child: Child) -> None:
         run(child, [[torch.ones(1)]])
     assert caught.value.message.splitlines()[0] == (
         "RuntimeError: ['CUDA_VISIBLE_DEVICES', 'HOME', 'LANG', 'OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'PATH', 'TMPDIR', "
-        "'TORCHINDUCTOR_CACHE_DIR', 
+        "'TORCHINDUCTOR_CACHE_DIR', "
         "'TORCHINDUCTOR_COMPILE_THREADS', 'USER'] 1 ['memfd', 'null', 'socket']"
     )
