@@ -3,21 +3,24 @@
 The judge lays a *pool* out in a memfd that nobody can change any more, and every process of a pair maps it privately. The contents of
 call ``number`` follow from the pool and a seed alone, so that the judge can make them again to verify what a timed call returned.
 
-- A plain described tensor is a random window of a pool longer than itself; one over ``REFRESH_BYTES`` is rewritten in
-  pieces of that size, a piece a call. Jagged lengths are rotated, which keeps their sum.
+- A plain described tensor is a window of a pool longer than itself, another one every call. Of a tensor over ``REFRESH_BYTES`` a piece
+  of that size is rewritten a call, and beside it one element in every ``STRIDE``, so that no long row stays what it was. Jagged lengths
+  are rotated, which keeps their sum.
 - Sorted, unique or constant-valued inputs, those named in ``constant=`` and the gradients of the outputs keep their contents
   within a process. Inputs named in ``mutates=`` are written anew before every call.
-- Inputs made by a function (and a case with nothing to rewrite) come from a bank of whole sets, generated as far as memory and time allow.
+- Inputs made by a function (and a case with nothing to rewrite) come from a bank of whole sets (``Pool.sets``), generated as far as
+  memory and time allow. Every process begins at another place of it; the judge plans so few calls that none meets a set twice (``pairs``).
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import math
 import mmap
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,10 +30,12 @@ from kevolve.spec.inputs import Jagged, Tensor
 from kevolve.spec.spec import Case, Draw, Spec
 
 REFRESH_BYTES = 4 << 20
+STRIDE = 1024
 FEWEST_WINDOWS = 1 << 16
 _MOST_WINDOWS = 1 << 22
-_BANK_BYTES = 128 << 20
-_MOST_SETS = 512
+_BANK_BYTES = 1 << 30
+_BANK_S = 2.5
+_MOST_SETS = 2048
 _ALIGNMENT = 64
 _MASK = (1 << 64) - 1
 
@@ -39,9 +44,9 @@ class Pool:
     """A sealed memfd of contents: ``fd`` and ``layout`` (JSON) are what ``Contents`` takes, in the judge and in the workers."""
 
     def __init__(
-        self, sets: Sequence[Sequence[Any]], kinds: Sequence[str], pools: Sequence[torch.Tensor | None], *, seed: int, grad_outputs: int = 0
+        self, sets: Iterable[Sequence[Any]], kinds: Sequence[str], pools: Sequence[torch.Tensor | None], *, seed: int, grad_outputs: int = 0
     ) -> None:
-        """Lay out whole ``sets`` of inputs; ``kinds`` by position; ``pools`` hold what windows are taken from.
+        """Lay out whole ``sets`` of inputs, one at a time; ``kinds`` by position; ``pools`` hold what windows are taken from.
 
         ``seed``: the first set's, the next ones' follow it. ``grad_outputs``: how many trailing inputs are gradients of the outputs.
         """
@@ -49,8 +54,9 @@ class Pool:
         self.grad_outputs = grad_outputs
         self.fd = os.memfd_create("kevolve-pool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._size = 0
-        rows: list[list[Any]] = [[self._slot(kind, value, pool) for kind, value, pool in zip(kinds, sets[0], pools, strict=True)]]
-        for made in sets[1:]:
+        remaining = iter(sets)
+        rows: list[list[Any]] = [[self._slot(kind, value, pool) for kind, value, pool in zip(kinds, next(remaining), pools, strict=True)]]
+        for made in remaining:
             rows.append([self._slot(kind, value, None) if kind == "bank" else None for kind, value in zip(kinds, made, strict=True)])
         self.layout = rows
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -81,9 +87,15 @@ class Pool:
         self._size = start + len(data)
         return start
 
-    def draw_seed(self, number: int) -> int:
-        """The seed of the draw that call ``number``'s set was made with (its gradients of the outputs above all)."""
-        return _set_seed(self.seed, number % len(self.layout))
+    @property
+    def sets(self) -> int | None:
+        """How many calls of a process get contents of their own, or None where every call's are made anew."""
+        anew = any(slot["kind"] in ("window", "whole") for slot in self.layout[0])
+        return None if anew else len(self.layout)
+
+    def draw_seed(self, number: int, seed: int) -> int:
+        """The seed of the draw behind call ``number`` of a process that began with ``seed`` (its gradients of the outputs above all)."""
+        return _set_seed(self.seed, _row(seed, number, len(self.layout)))
 
     def close(self) -> None:
         """Give the memory back; processes that mapped it keep theirs."""
@@ -126,7 +138,7 @@ class Contents:
 
     def inputs(self, number: int) -> tuple[Any, ...]:
         """The inputs of call ``number``, counted from 0 without gaps (else see ``catch_up``). They are overwritten by the next call's."""
-        row = number % len(self._layout)
+        row = _row(self._seed, number, len(self._layout))
         return tuple(self._input(position, row, number) for position in range(len(self._buffers)))
 
     def catch_up(self, number: int) -> tuple[Any, ...]:
@@ -166,8 +178,15 @@ class Contents:
         size = min(piece, count - first)
         if size <= 0:
             return
-        start = _mixed(self._seed, position, number) % (pool.numel() - size + 1)
-        write(buffer if pieces == 1 else buffer.view(-1)[first : first + size], pool[start : start + size])
+        start = _window(self._seed, position, number, pool.numel() - size + 1)
+        if pieces == 1:
+            write(buffer, pool[start : start + size])
+            return
+        flat = buffer.view(-1)
+        flat[first : first + size].copy_(pool[start : start + size])
+        scattered = flat[number % min(pieces, STRIDE) :: STRIDE]  # a phase that the last `pieces` calls repeat: see `catch_up`
+        start = _window(~self._seed, position, number, pool.numel() - scattered.numel() + 1)
+        scattered.copy_(pool[start : start + scattered.numel()])
 
 
 def strided_empty(shape: Sequence[int], strides: Sequence[int], offset: int, dtype: torch.dtype) -> torch.Tensor:
@@ -189,9 +208,29 @@ def write(into: torch.Tensor, flat: torch.Tensor | None) -> None:
     into.copy_(values)
 
 
-def _mixed(seed: int, position: int, number: int) -> int:
+def _row(seed: int, number: int, rows: int) -> int:
+    """Which set of a bank call ``number`` gets: one after another, from where the seed says."""
+    return (_mixed(seed, -1) + number) % rows
+
+
+def _window(seed: int, position: int, number: int, windows: int) -> int:
+    """Where call ``number``'s window begins: each of ``windows`` once before any comes again."""
+    first, step = _walk(seed, position, windows)
+    return (first + number * step) % windows
+
+
+@functools.lru_cache(maxsize=256)
+def _walk(seed: int, position: int, windows: int) -> tuple[int, int]:
+    """A first window, and a step that meets them all."""
+    first, step = _mixed(seed, 2 * position) % windows, _mixed(seed, 2 * position + 1) % windows
+    while math.gcd(step, windows) != 1:
+        step += 1
+    return first, step
+
+
+def _mixed(seed: int, number: int) -> int:
     """A well mixed 64-bit number (splitmix64's finaliser)."""
-    value = (seed + 0x9E3779B97F4A7C15 * (number * 64 + position + 1)) & _MASK
+    value = (seed + 0x9E3779B97F4A7C15 * (number + 1)) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
@@ -203,7 +242,7 @@ def case_pool(
     *,
     seed: int,
     grad_outputs: Callable[[Draw, tuple[Any, ...]], Sequence[Any]] = lambda draw, inputs: (),
-    bank_s: float = 0.4,
+    bank_s: float = _BANK_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Pool:
     """Contents for the timed calls of one case.
@@ -215,18 +254,19 @@ def case_pool(
     def made(number: int) -> tuple[Any, ...]:
         draw = Draw(values=case.values, seed=_set_seed(seed, number))
         inputs = materialise(spec, draw)
-        grads.append(tuple(grad_outputs(draw, inputs)))
-        return (*inputs, *grads[-1])
+        grads = tuple(grad_outputs(draw, inputs))
+        counts.append(len(grads))
+        return (*inputs, *grads)
 
-    grads: list[tuple[Any, ...]] = []
+    counts: list[int] = []
     first = made(0)
     kinds = _kinds(spec, case, first)
     if "window" in kinds or "whole" in kinds:
         second = made(1)
         pools = [_window_pool(kind, one, other, seed) for kind, one, other in zip(kinds, first, second, strict=True)]
-        return Pool([first], ["whole" if kind == "rotate" else kind for kind in kinds], pools, seed=seed, grad_outputs=len(grads[0]))
+        return Pool([first], ["whole" if kind == "rotate" else kind for kind in kinds], pools, seed=seed, grad_outputs=counts[0])
     fixed = ["fixed" if name in spec.constant else "bank" for name in _names(spec, len(first))]
-    return Pool(_bank(made, first, bank_s, clock), fixed, [None] * len(first), seed=seed, grad_outputs=len(grads[0]))
+    return Pool(_bank(made, first, bank_s, clock), fixed, [None] * len(first), seed=seed, grad_outputs=counts[0])
 
 
 def _set_seed(seed: int, number: int) -> int:
@@ -283,11 +323,13 @@ def _window_pool(kind: str, one: Any, other: Any, seed: int) -> torch.Tensor | N
 
 def _bank(
     made: Callable[[int], tuple[Any, ...]], first: tuple[Any, ...], bank_s: float, clock: Callable[[], float]
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     """At least two whole sets; more while memory and time allow."""
     size = sum(value.nbytes for value in first if isinstance(value, torch.Tensor))
     most = max(2, min(_MOST_SETS, _BANK_BYTES // max(size, 1)))
-    sets, end = [first], clock() + bank_s
-    while len(sets) < 2 or (len(sets) < most and clock() < end):
-        sets.append(made(len(sets)))
-    return sets
+    end = clock() + bank_s
+    yield first
+    for number in range(1, most):
+        if number > 1 and clock() >= end:
+            return
+        yield made(number)

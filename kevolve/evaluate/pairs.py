@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -71,6 +71,7 @@ class Pair:
     blocks: Mapping[str, tuple[Block, ...]]
     answer: Answer | None
     host_us: float | None
+    repeated: bool = False  # whether a process met contents twice: a bank of few sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,11 @@ class Runner:
             return self._child.call(command, deadline_s=deadline_s or self._plan.deadline_s, fds=fds, **arguments).fields
         except ChildFailed as error:
             raise SideFailed(self.side, error) from error
+
+    @property
+    def left(self) -> float:
+        """How many calls more get contents that this process has not seen; negative after it has seen some twice."""
+        return math.inf if self._plan.pool.sets is None else self._plan.pool.sets - self._number
 
     def block(self, calls: int, warm: int) -> Block:
         """``warm`` untimed calls, then ``calls`` timed ones. Raises ``Hack`` for times that cannot be."""
@@ -174,7 +180,8 @@ def run_pair(openers: Mapping[str, Opener], plan: PairPlan, sizes: Sizes | None,
                 if side == CANDIDATE and number == asked and place < len(order):
                     answer = runners[side].answer(rng.randrange(8))
         host_us = None if plan.exact else runners[CANDIDATE].host_us(sizes.calls[CANDIDATE])
-    pair = Pair(blocks={side: tuple(made) for side, made in blocks.items()}, answer=answer, host_us=host_us)
+        repeated = min(runner.left for runner in runners.values()) < 0
+    pair = Pair(blocks={side: tuple(made) for side, made in blocks.items()}, answer=answer, host_us=host_us, repeated=repeated)
     return pair, sizes_for(blocks, plan)
 
 
@@ -192,11 +199,14 @@ def _started(openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random, 
 
 def _settled(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None) -> Sizes:
     """One block a side that does not count (page faults, thread pools), and in the first pair the sizes."""
+    left = min(runner.left for runner in runners.values())
     if sizes is not None:
+        sizes = fitted(sizes, plan.policy, left, blocks=1)
         for side, runner in runners.items():
             runner.block(sizes.calls[side], sizes.warm[side])
         return sizes
-    return sizes_for({side: [_calibrated(runner, plan.policy)] for side, runner in runners.items()}, plan)
+    blocks = {side: [_calibrated(runner, plan.policy)] for side, runner in runners.items()}
+    return fitted(sizes_for(blocks, plan), plan.policy, min(runner.left for runner in runners.values()))
 
 
 def sizes_for(blocks: Mapping[str, Sequence[Block]], plan: PairPlan) -> Sizes:
@@ -211,6 +221,33 @@ def sizes_for(blocks: Mapping[str, Sequence[Block]], plan: PairPlan) -> Sizes:
     return Sizes(calls=calls, warm=warm, rounds=max(1, min(_MOST_ROUNDS, int(plan.budget_s * 1e6 / round_us))))
 
 
+def fitted(sizes: Sizes, policy: BlockPolicy, left: float, *, blocks: int = 0) -> Sizes:
+    """Fewer rounds, then shorter blocks alike, where ``left`` calls must do for them, ``blocks`` that do not count and the last bound.
+
+    A block keeps the policy's least calls and one untimed call at the least, even where that is more than ``left``.
+    """
+    while _needed(sizes, blocks) > left:
+        smaller = _smaller(sizes, policy)
+        if smaller == sizes:
+            break
+        sizes = smaller
+    return sizes
+
+
+def _needed(sizes: Sizes, blocks: int) -> int:
+    """The most calls that a side makes."""
+    longest = max(_most_varied(calls) + sizes.warm[side] for side, calls in sizes.calls.items())
+    return (2 * sizes.rounds + blocks) * longest + 1
+
+
+def _smaller(sizes: Sizes, policy: BlockPolicy) -> Sizes:
+    if sizes.rounds > 1:
+        return replace(sizes, rounds=sizes.rounds - 1)
+    calls = {side: max(policy.min_calls, calls * 9 // 10) for side, calls in sizes.calls.items()}
+    warm = {side: max(min(warm, 1), warm * 9 // 10) for side, warm in sizes.warm.items()}
+    return replace(sizes, calls=calls, warm=warm)
+
+
 def _calibrated(runner: Runner, policy: BlockPolicy) -> Block:
     """A block of about a third of the wanted length, from blocks that grow towards it.
 
@@ -219,6 +256,8 @@ def _calibrated(runner: Runner, policy: BlockPolicy) -> Block:
     block = min((runner.block(policy.min_calls, 1) for _ in range(_LOOKS)), key=lambda each: each.launched_us)
     while block.launched_us * block.calls < policy.min_us / 4 and block.calls < policy.max_calls:
         wanted = math.ceil(policy.min_us / 3 / block.launched_us)
+        if 3 * wanted > runner.left:
+            break
         block = runner.block(min(policy.max_calls, 8 * block.calls, max(2 * block.calls, wanted)), 0)
     return block
 
@@ -236,4 +275,8 @@ def _warm(mean_us: float, policy: BlockPolicy) -> int:
 
 def _varied(calls: int, rng: random.Random, plan: PairPlan) -> int:
     """A few calls more, so that a candidate cannot count which of them ends a block."""
-    return calls if plan.exact else calls + rng.randrange(1 + max(1, calls // 8))
+    return calls if plan.exact else rng.randint(calls, _most_varied(calls))
+
+
+def _most_varied(calls: int) -> int:
+    return calls + max(1, calls // 8)

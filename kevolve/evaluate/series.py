@@ -51,6 +51,11 @@ class Series:
         """The timed calls to verify."""
         return [pair.answer for pair in self.pairs if pair.answer is not None]
 
+    @property
+    def repeated(self) -> bool:
+        """Whether a process met contents twice."""
+        return any(pair.repeated for pair in self.pairs)
+
     def blocks(self, side: str) -> list[Block]:
         """A side's blocks over all pairs."""
         return [block for pair in self.pairs for block in pair.blocks[side]]

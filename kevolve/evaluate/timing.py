@@ -299,11 +299,20 @@ def _method(series: Series, target: Target) -> str:
         return "one pair by the target's model"
     policy = target.blocks
     rounds = len(series.pairs[0].blocks[CANDIDATE]) // 2
+    block_us = min(policy.min_us, *(block.launched_us * block.calls for block in series.blocks(CANDIDATE)))
     return (
-        f"{len(series.pairs)} process pairs x {rounds} palindromic rounds of blocks of at least {policy.min_us / 1e3:g} ms, "
-        f"{policy.warm_calls} untimed calls after a hand-over, cache {policy.cache}; mean log ratio a pair, "
+        f"{len(series.pairs)} process pairs x {rounds} palindromic rounds of blocks of at least {block_us / 1e3:.2g} ms, "
+        f"{policy.warm_calls} untimed calls after a hand-over, {_contents(series)}, cache {policy.cache}; mean log ratio a pair, "
         f"{CONFIDENCE:.0%} Student interval over pairs"
     )
+
+
+def _contents(series: Series) -> str:
+    """Where the contents of the timed calls came from, for the record."""
+    sets = series.plan.pool.sets
+    if sets is None:
+        return "contents never seen before"
+    return f"{sets} input sets in rotation, so that contents repeat" if series.repeated else f"{sets} input sets, none twice in a process"
 
 
 def _unmeasured(reason: str, unavailable: Mapping[str, str] | None = None) -> Measurement:

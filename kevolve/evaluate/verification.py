@@ -43,7 +43,7 @@ def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer) -> tuple[Outco
     """The comparison of one answer, and why outputs of it could not be compared."""
     contents = Contents(pool.fd, pool.layout, answer.seed).catch_up(answer.number)
     inputs = contents[: len(contents) - pool.grad_outputs]
-    draw = Draw(values=case.values, seed=pool.draw_seed(answer.number))
+    draw = Draw(values=case.values, seed=pool.draw_seed(answer.number, answer.seed))
     expected = expect(spec, draw, inputs)
     outcome = compare(spec, expected, answer.outputs, inputs, draw=draw, stage=Stage.PAIRED)
     if not outcome.passed:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from kevolve.evaluate.contents import REFRESH_BYTES, Contents, Pool, case_pool
+from kevolve.evaluate.contents import REFRESH_BYTES, STRIDE, Contents, Pool, case_pool
+from kevolve.evaluate.materialise import materialise
 from kevolve.spec.inputs import Jagged, Tensor
 from kevolve.spec.reference import Reference
-from kevolve.spec.spec import Case, Spec
+from kevolve.spec.spec import Case, Draw, Spec
 
 SEED = 12345
 
@@ -56,10 +57,20 @@ def test_a_large_input_is_rewritten_in_pieces_and_every_piece_in_turn() -> None:
     with _pool(_spec(lambda: (Tensor(REFRESH_BYTES // 4 * 3 // 2),), "x")) as pool:
         one, other, third = (inputs[0] for inputs in _sequence(pool, 3))
     half = one.numel() // 2
-    assert torch.equal(one[:half], other[:half])
-    assert not torch.equal(one[half:], other[half:])
-    assert torch.equal(other[half:], third[half:])
-    assert not torch.equal(other[:half], third[:half])
+    assert _changed(one[half:], other[half:]) > 0.99 * half
+    assert _changed(other[:half], third[:half]) > 0.99 * half
+    assert 0.9 * half // STRIDE < _changed(one[:half], other[:half]) <= half // STRIDE
+    assert 0.9 * half // STRIDE < _changed(other[half:], third[half:]) <= half // STRIDE
+
+
+def _changed(one: torch.Tensor, other: torch.Tensor) -> int:
+    return int((one != other).sum())
+
+
+def test_no_row_of_a_large_input_is_what_it_was_in_the_call_before() -> None:
+    with _pool(_spec(lambda: (Tensor(4096, 2048),), "x")) as pool:
+        before, after = (inputs[0] for inputs in _sequence(pool, 2))
+    assert bool((before != after).any(dim=1).all())
 
 
 def test_another_seed_gives_other_contents() -> None:
@@ -92,10 +103,27 @@ def test_inputs_of_a_function_come_from_a_bank_of_whole_sets() -> None:
         return lengths, torch.randn(int(lengths.sum()), generator=generator), int(lengths[0])
 
     with _pool(_spec(lambda rows: make, "lengths", "values", "first"), rows=6) as pool:
-        assert len(pool.layout) >= 2
+        assert pool.sets == len(pool.layout) == 2048
         seen = list(_sequence(pool, 8))
     assert all(int(lengths.sum()) == len(values) and first == int(lengths[0]) for lengths, values, first in seen)
     assert len({tuple(lengths.tolist()) for lengths, _, _ in seen}) == 8
+
+
+def test_processes_begin_at_other_places_of_a_bank_and_the_judge_knows_where() -> None:
+    def make(sizes: Any, generator: torch.Generator) -> Any:
+        return (torch.randn(4, generator=generator),)
+
+    spec = _spec(lambda: make, "x")
+    with _pool(spec) as pool:
+        one, other = (Contents(pool.fd, pool.layout, seed).inputs(0)[0] for seed in (1, 2))
+        (drawn,) = materialise(spec, Draw(values={}, seed=pool.draw_seed(0, 2)))
+        assert not torch.equal(one, other)
+        assert torch.equal(drawn, other)
+
+
+def test_where_every_call_is_written_anew_there_is_no_end_of_sets() -> None:
+    with _pool(_spec(lambda: (Tensor(64), Tensor(8, sorted=True)), "x", "y")) as pool:
+        assert pool.sets is None
 
 
 def test_mutated_inputs_are_written_anew_before_every_call() -> None:

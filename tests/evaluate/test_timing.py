@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kevolve import registry
 from kevolve.evaluate import timing
@@ -47,6 +48,18 @@ def remembers(x):
     if calls <= 20:
         answer = torch.softmax(x, -1)
     return answer.clone()
+
+seen, last = set(), None
+
+def meets_nothing_twice(x):
+    """Fails on contents of an earlier call (only the judge's own clock is given the same inputs again and again)."""
+    global last
+    key = tuple(x[0, :4].tolist())
+    if key in seen and key != last:
+        raise RuntimeError("seen before")
+    seen.add(key)
+    last = key
+    return torch.softmax(x, -1)
 
 def crashes(x):
     global calls
@@ -105,6 +118,20 @@ def _measure(workers: Workers, spec: Spec, kernel: str, **more: Any) -> Measurem
 
 
 CASE = Case(id="40", values={"rows": 40})
+
+
+def made(sizes: Mapping[str, int], generator: torch.Generator) -> tuple[torch.Tensor]:
+    """Inputs of a function."""
+    return (torch.randn(sizes["rows"], 512, generator=generator),)
+
+
+@pytest.mark.parametrize("describe", [lambda rows: (Tensor(rows, 512),), lambda rows: made], ids=["described", "made by a function"])
+def test_no_process_meets_the_same_contents_twice(workers: Workers, folder: Path, describe: Callable[..., Any]) -> None:
+    spec = replace(_spec(folder, min_speedup=0.001), describe=describe)
+    found = _measure(workers, spec, "meets_nothing_twice")
+    assert found.outcome.status is Status.PASSED, found.outcome.message
+    contents = "2048 input sets, none twice in a process" if describe(40) is made else "contents never seen before"
+    assert contents in found.method
 
 
 def test_equal_kernels_pass_and_every_figure_of_the_record_is_there(workers: Workers, folder: Path) -> None:
