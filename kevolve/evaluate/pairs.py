@@ -85,7 +85,11 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairPlan:
-    """How a pair is run. ``budget_s``: what its timed rounds should take. ``exact``: a model's clock: one round, no host clock."""
+    """How a pair is run.
+
+    ``budget_s``: what its timed rounds should take. ``exact``: a model's clock: one round, no host clock. ``answers``: whether outputs
+    of a timed call are wanted.
+    """
 
     policy: BlockPolicy
     pool: Pool
@@ -94,6 +98,7 @@ class PairPlan:
     deadline_s: float
     exact: bool
     clock: Callable[[], float]
+    answers: bool = True
 
 
 class Runner:
@@ -172,13 +177,14 @@ def run_pair(openers: Mapping[str, Opener], plan: PairPlan, sizes: Sizes | None,
         sizes = _settled(runners, plan, sizes)
         blocks: dict[str, list[Block]] = {side: [] for side in runners}
         answer = None
-        asked = rng.randrange(sizes.rounds)
+        asked = rng.randrange(sizes.rounds) if plan.answers else None
         for number in range(sizes.rounds):
             order = rng.sample(list(runners), len(runners))
             for place, side in enumerate([*order, *reversed(order)]):
                 blocks[side].append(runners[side].block(_varied(sizes.calls[side], rng, plan), sizes.warm[side]))
-                if side == CANDIDATE and number == asked and place < len(order):
-                    answer = runners[side].answer(rng.randrange(8))
+                if number == asked and place < len(order):  # of every side, so that none is put at a disadvantage
+                    given = runners[side].answer(rng.randrange(8))
+                    answer = given if side == CANDIDATE else answer
         host_us = None if plan.exact else runners[CANDIDATE].host_us(sizes.calls[CANDIDATE])
         repeated = min(runner.left for runner in runners.values()) < 0
     pair = Pair(blocks={side: tuple(made) for side, made in blocks.items()}, answer=answer, host_us=host_us, repeated=repeated)

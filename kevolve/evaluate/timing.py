@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
@@ -162,7 +162,7 @@ def quick(
             return QuickTime(outcome=failed.outcome(Stage.QUICK))
         sides = _openers(subject, (EAGER,), contents, compiled)
         wanted = 1 if target.modelled else pairs
-        series = Series(sides, _plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), rng)
+        series = Series(sides, replace(_plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), answers=verified), rng)
         try:
             series.run(wanted)
         except SideFailed as failed:
