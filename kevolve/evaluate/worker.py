@@ -61,6 +61,9 @@ def _confine(state: WorkerState, _: Mapping[str, Any], __: tuple[int, ...]) -> d
 
 def _load_candidate(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
     language = registry.load("languages", arguments["language"])
+    begin = getattr(language, "begin", None)
+    if begin is not None:
+        begin(Path(arguments["artifact"]))
     _confine(state, arguments, fds)
     state.source = arguments["artifact"]
     state.loaded = language.load(Path(arguments["artifact"]), entry=arguments["entry"], target=state.target)

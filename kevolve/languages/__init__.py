@@ -41,7 +41,11 @@ class Loaded:
 
 
 class Language(Protocol):
-    """What a language module provides. ``parse``, ``policy``, ``normalise`` and ``build`` run in the judge, ``load`` in the worker."""
+    """What a language module provides. ``parse``, ``policy``, ``normalise`` and ``build`` run in the judge, ``load`` in the worker.
+
+    Where there is a ``begin(artifact)`` too, the worker calls it before it is confined, and ``load`` after: for a runtime that cannot
+    begin in a confined process. It must run none of the candidate's code.
+    """
 
     name: str
     suffix: str  # ".cpp"

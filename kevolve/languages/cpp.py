@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import functools
 import hashlib
@@ -32,6 +33,9 @@ _HEADERS = """
     tvm/ffi/tvm_ffi.h tvm/ffi/extra/c_env_api.h omp.h immintrin.h algorithm array cmath cstdint cstring limits numeric type_traits
     utility vector
 """.split()
+_RUNTIME = "openmp.so"  # beside the header of a clang: what begins its OpenMP
+_RUNTIME_SOURCE = '#include <omp.h>\nextern "C" int kevolve_threads() { return omp_get_max_threads(); }\n'
+_RUNTIME_NOTES = Path("/dev/shm")
 _COMPILER_MEMORY_BYTES = 8 << 30
 _DIAGNOSTIC_LINES, _DIAGNOSTIC_CHARS = 40, 4000
 
@@ -48,11 +52,14 @@ class Cpp:
         self._lock = threading.Lock()
 
     def missing(self) -> str | None:
-        """None where a compiler and apache-tvm-ffi are there."""
+        """None where a compiler with OpenMP and apache-tvm-ffi are there."""
         if importlib.util.find_spec("tvm_ffi") is None:
             return "apache-tvm-ffi is not installed: pip install apache-tvm-ffi"
-        if compiler() is None:
+        path = compiler()
+        if path is None:
             return "no C++ compiler: apt install g++ (or set CXX)"
+        if _is_clang(path) and not _has_openmp(path):
+            return f"{Path(path).name} has no OpenMP: apt install libomp-dev (or set CXX=g++)"
         return None
 
     def versions(self) -> Mapping[str, str]:
@@ -75,19 +82,30 @@ class Cpp:
 
     def build(self, source: str, *, entry: str, target: Target, cache: Path, timeout_s: float) -> Built:
         """Compile, or find it in ``cache``. Raises ``BuildError`` with the first diagnostics."""
-        path = compiler()
-        if path is None:
-            raise BuildError(str(self.missing()))
-        began, cache = time.perf_counter(), cache.resolve()
-        key = _digest(source, *self.versions().values())
-        folder = cache / "cpp" / key[:2]
-        artifact = folder / f"{key}.so"
+        missing, path = self.missing(), compiler()
+        if missing is not None or path is None:
+            raise BuildError(str(missing))
+        began, key = time.perf_counter(), _digest(source)
+        toolchain = cache.resolve() / "cpp" / _digest(*self.versions().values(), *_HEADERS)[:16]
+        artifact = toolchain / key[:2] / f"{key}.so"
         if artifact.exists():
             return Built(artifact=artifact, seconds=time.perf_counter() - began, cached=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        header = self._header(path, cache, timeout_s)
+        artifact.parent.mkdir(parents=True, exist_ok=True)
+        header = self._header(path, toolchain, timeout_s)
         diagnostics = _compile(path, source, artifact, header, timeout_s)
         return Built(artifact=artifact, seconds=time.perf_counter() - began, diagnostics=diagnostics)
+
+    def begin(self, artifact: Path) -> None:
+        """Begin the OpenMP of an ``artifact`` that clang built, in the worker, before it is confined; runs none of the candidate's code.
+
+        LLVM's runtime leaves a note for others of its kind in /dev/shm when it begins; before LLVM 17 it ends the process where it
+        cannot. The note goes at once: a worker is killed and would leave it for ever.
+        """
+        runtime = artifact.parents[1] / _RUNTIME
+        if runtime.exists():
+            ctypes.CDLL(str(runtime)).kevolve_threads()
+            for note in _RUNTIME_NOTES.glob(f"__KMP_REGISTERED_LIB_{os.getpid()}_*"):
+                note.unlink()
 
     def load(self, artifact: Path, *, entry: str, target: Target) -> Loaded:
         """The library's functions; tuples for returned arrays."""
@@ -100,13 +118,14 @@ class Cpp:
             raise AttributeError(f"{artifact.name} exports no function {entry!r}")
         return Loaded(call=call, backward=functions[f"{entry}_backward"], prepare=functions[f"{entry}_prepare"])
 
-    def _header(self, path: str, cache: Path, timeout_s: float) -> Path:
-        """The header that every kernel is compiled after, precompiled once a toolchain."""
-        folder = cache / "cpp" / f"header-{_digest(*self.versions().values(), *_HEADERS)[:16]}"
+    def _header(self, path: str, folder: Path, timeout_s: float) -> Path:
+        """The header that every kernel is compiled after, precompiled once a toolchain; for clang what begins its OpenMP beside it."""
         header = folder / "kevolve_prelude.h"
         compiled = header.with_name(header.name + ".gch" if not _is_clang(path) else header.name + ".pch")
         with self._lock, _locked(folder):
             if not compiled.exists():
+                if _is_clang(path):
+                    _build_runtime(path, folder / _RUNTIME)
                 header.write_text("#pragma once\n" + "".join(f"#include <{name}>\n" for name in _HEADERS))
                 part = folder / f"part-{os.getpid()}"
                 options = [flag for flag in FLAGS if flag != "-shared"]
@@ -141,6 +160,24 @@ def _compiler_version(path: str) -> str:
 
 def _is_clang(path: str) -> bool:
     return "clang" in _compiler_version(path)
+
+
+@functools.cache
+def _has_openmp(path: str) -> bool:
+    """Whether clang finds its header and its library, which are a package of their own."""
+    with tempfile.TemporaryDirectory(prefix="kevolve-openmp-") as folder:
+        try:
+            _build_runtime(path, Path(folder) / _RUNTIME)
+        except BuildError:
+            return False
+    return True
+
+
+def _build_runtime(path: str, library: Path) -> None:
+    """A library whose one function begins OpenMP: the trusted part of what a kernel links. Raises ``BuildError``."""
+    source = library.with_suffix(".cpp")
+    source.write_text(_RUNTIME_SOURCE)
+    _run([path, *FLAGS, str(source), "-o", str(library)], timeout_s=60.0)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from collections import deque
@@ -77,6 +78,7 @@ class CPU:
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",  # a GPU's driver cannot be used after a fork, and nothing here needs it
         }
+        common |= _inductors_compiler()
         return common | {"TRITON_INTERPRET": "1"} if language == "triton" else common
 
     def peaks(self, cache: Path) -> Peaks:
@@ -140,6 +142,13 @@ class CPU:
             kept.append(outputs)
             outputs = None
         return BlockTimes(launched_us=tuple(times)), list(kept)
+
+
+def _inductors_compiler() -> dict[str, str]:
+    """torch.compile asks for g++ unless it is told of another; only where there is no g++, so that the baseline is every user's."""
+    if shutil.which("g++", path=os.defpath) is None and shutil.which("clang++", path=os.defpath) is not None:
+        return {"CXX": "clang++"}
+    return {}
 
 
 def _ring(outputs: Any) -> int:

@@ -44,7 +44,10 @@ ffi::Tensor segfaults(ffi::TensorView x) {
 }
 ffi::Tensor loops(ffi::TensorView x) { for (volatile int i = 0;; i = i + 1) {} return like(x); }
 ffi::Tensor hoards(ffi::TensorView x) {
-  for (int i = 0; i < 50; ++i) memset(new char[1 << 30], 1, 1 << 30);
+  for (int i = 0; i < 50; ++i) {
+    char* volatile block = new char[1 << 30];  // volatile: else clang++ leaves out what nobody reads
+    memset(block, 1, 1 << 30);
+  }
   return like(x);
 }
 ffi::Tensor corrupts(ffi::TensorView x) {
@@ -52,6 +55,12 @@ ffi::Tensor corrupts(ffi::TensorView x) {
   for (auto& block : blocks) block = static_cast<char*>(malloc(2000));
   for (auto& block : blocks) memset(block - 16, 0x55, 2048);  // over the sizes that malloc keeps beside each block
   for (auto& block : blocks) free(block);
+  return twice(x);
+}
+ffi::Tensor frees_twice(ffi::TensorView x) {
+  void* volatile block = malloc(100);
+  free(block);
+  free(block);
   return twice(x);
 }
 ffi::Tensor quits(ffi::TensorView x) { _exit(0); return like(x); }
@@ -86,6 +95,7 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(segfaults, segfaults);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(loops, loops);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(hoards, hoards);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(corrupts, corrupts);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(frees_twice, frees_twice);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(quits, quits);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(chatters, chatters);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(forks, forks);

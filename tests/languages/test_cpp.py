@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from kevolve.evaluate.arena import Outputs, pack, read_outputs
+from kevolve.evaluate.client import Limits, Workers
 from kevolve.languages import BuildError, Built
 from kevolve.languages.cpp import Cpp
 from kevolve.targets.cpu import CPU
@@ -35,6 +38,19 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(scale_backward, scale_backward);
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=["g++", "clang++"])
+def cxx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each compiler that is here, as ``$CXX``."""
+    name = str(request.param)
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setenv("CXX", name)
+    missing = Cpp().missing()
+    if missing is not None:
+        pytest.skip(missing)
+    return name
 
 
 def build(source: str, cache: Path, *, timeout_s: float = 60.0) -> Built:
@@ -155,15 +171,14 @@ def test_strings_are_part_of_the_normal_form() -> None:
 # --- builds ---
 
 
-def test_a_kernel_builds_once_and_is_then_found(cache: Path) -> None:
+def test_a_kernel_builds_once_and_is_then_found(cache: Path, cxx: str) -> None:
     first, second = build(KERNEL, cache), build(KERNEL, cache)
     assert first.artifact == second.artifact
     assert (first.cached, second.cached) == (False, True)
     assert first.diagnostics == ""
 
 
-def test_a_built_kernel_gives_its_functions_to_the_worker(cache: Path) -> None:
-    torch = pytest.importorskip("torch")
+def test_a_built_kernel_gives_its_functions_to_the_worker(cache: Path, cxx: str) -> None:
     loaded = Cpp().load(build(KERNEL, cache).artifact, entry="scale", target=CPU())
     assert loaded.call(torch.tensor([1.0, 2.0])).tolist() == [2.0, 4.0]
     assert loaded.backward is not None
@@ -173,17 +188,18 @@ def test_a_built_kernel_gives_its_functions_to_the_worker(cache: Path) -> None:
     assert loaded.prepare is None
 
 
-def test_an_error_is_shown_with_its_line_and_without_paths_of_this_machine(cache: Path) -> None:
+def test_an_error_is_shown_with_its_line_and_without_paths_of_this_machine(cache: Path, cxx: str) -> None:
     with pytest.raises(BuildError) as caught:
         build(KERNEL.replace("2 * in[i]", "2 * input[i]"), cache)
     message = str(caught.value)
     assert "kernel.cpp:8:" in message
-    assert "error: ‘input’ was not declared in this scope" in message
+    said = {"g++": "‘input’ was not declared in this scope", "clang++": "use of undeclared identifier 'input'"}
+    assert f"error: {said[cxx]}" in message
     assert "2 * input[i]" in message
     assert str(cache) not in message
 
 
-def test_a_template_error_is_cut_to_what_matters(cache: Path) -> None:
+def test_a_template_error_is_cut_to_what_matters(cache: Path, cxx: str) -> None:
     with pytest.raises(BuildError) as caught:
         build(KERNEL.replace("x.shape()", "std::vector<std::string>{x}"), cache)
     assert len(str(caught.value)) <= 4100
@@ -192,11 +208,9 @@ def test_a_template_error_is_cut_to_what_matters(cache: Path) -> None:
 
 def test_a_compilation_that_does_not_end_is_stopped(cache: Path) -> None:
     build(KERNEL, cache)  # the precompiled header is there
-    start = time.monotonic()
     with pytest.raises(BuildError, match=r"the compiler did not end within 0\.05 s"):
         build(KERNEL + "// slow\n", cache, timeout_s=0.05)
-    assert time.monotonic() - start < 5
-    assert list(cache.glob("cpp/*/build-*")) == []
+    assert list(cache.rglob("build-*")) == []
 
 
 def test_threads_that_build_the_same_kernel_agree(cache: Path) -> None:
@@ -216,6 +230,44 @@ def test_without_a_compiler_the_command_that_installs_one_is_named(monkeypatch: 
     assert Cpp().missing() == "no C++ compiler: apt install g++ (or set CXX)"
     with pytest.raises(BuildError, match="apt install g"):
         build(KERNEL + "// new\n", cache)
+
+
+def test_compilers_share_a_cache_and_no_artifact(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("clang++") is None or shutil.which("g++") is None:
+        pytest.skip("needs g++ and clang++")
+    made = {}
+    for name in ("g++", "clang++"):
+        monkeypatch.setenv("CXX", name)
+        if Cpp().missing() is not None:
+            pytest.skip(str(Cpp().missing()))
+        made[name] = (Cpp().versions()["compiler"], build(KERNEL, cache).artifact)
+    assert made["g++"][0] != made["clang++"][0]
+    assert made["g++"][1] != made["clang++"][1]
+
+
+def test_a_kernel_of_either_compiler_runs_its_threads_in_a_confined_worker(cache: Path, cxx: str, tmp_path: Path) -> None:
+    target, artifact = CPU(), build(KERNEL, cache).artifact
+    limits = Limits(memory_bytes=1 << 30)
+    with Workers(sys_path=sys.path, scratch=tmp_path, limits=limits) as workers, workers.child(target=target, language="cpp") as child:
+        child.call("enter", target="cpu", stage="check", deadline_s=60)
+        child.call("load_candidate", language="cpp", artifact=str(artifact), entry="scale", deadline_s=60)
+        with pack([[torch.ones(100_000)]]) as arena, Outputs() as outputs:
+            fields = child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=60).fields
+            ((doubled,),) = read_outputs(outputs, fields["outputs"])
+        notes = list(Path("/dev/shm").glob(f"*{child.pid}*"))
+    assert torch.equal(doubled, torch.full((100_000,), 2.0))
+    assert notes == []
+
+
+def test_a_clang_without_openmp_is_missing_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clang = tmp_path / "clang++"
+    refuses = "echo \"fatal error: 'omp.h' file not found\" >&2; exit 1"
+    clang.write_text(f'#!/bin/sh\n[ "$1" = --version ] && {{ echo clang version 1; exit 0; }}\n{refuses}\n')
+    clang.chmod(0o755)
+    monkeypatch.setenv("CXX", str(clang))
+    assert Cpp().missing() == "clang++ has no OpenMP: apt install libomp-dev (or set CXX=g++)"
+    with pytest.raises(BuildError, match="apt install libomp-dev"):
+        build(KERNEL, tmp_path)
 
 
 def test_importing_the_language_imports_no_torch() -> None:

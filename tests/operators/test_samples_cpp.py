@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import tvm_ffi
 from tvm_ffi.libinfo import find_include_path, find_libtvm_ffi
 
+from kevolve.languages.cpp import Cpp, compiler
 from kevolve.operators import Context
 from kevolve.operators.samples import families
 from kevolve.operators.samples.library import SAMPLES
@@ -72,13 +74,14 @@ def torch_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def compile_source(text: str, stem: Path) -> Any:
+def compile_source(text: str, stem: Path, cxx: str | None = None) -> Any:
     """Compile without optimisation flags that change results, and load."""
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     source.write_text(text)
     runtime = Path(find_libtvm_ffi())
     flags = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wall", "-Werror", f"-I{find_include_path()}"]
-    command = ["g++", *flags, str(source), str(runtime), f"-Wl,-rpath,{runtime.parent}", "-o", str(library)]
+    flags += ["-Wno-pass-failed"] if "clang" in str(cxx or compiler()) else []  # it says so where it does not vectorise
+    command = [cxx or compiler() or "g++", *flags, str(source), str(runtime), f"-Wl,-rpath,{runtime.parent}", "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tvm_ffi.load_module(str(library))
@@ -130,6 +133,17 @@ def test_row_kernels_agree_with_float64_at_every_size(built: Any, name: str, dty
         expect_close(kernel(*inputs), sample.patterns[0](*wide(inputs)), dtype)
 
 
+@pytest.mark.skipif(Cpp().missing() is not None, reason=f"needs a C++ compiler: {Cpp().missing()}")
+@pytest.mark.parametrize("name", sorted(INPUTS))
+def test_the_other_compiler_takes_every_sample(name: str, tmp_path: Path) -> None:
+    """Where both g++ and clang++ are installed; the tests around this one run with the first of $CXX, g++ and clang++."""
+    other = "g++" if "clang" in str(compiler()) else "clang++"
+    if shutil.which(other) is None:
+        pytest.skip(f"{other} is not installed")
+    text = BY_NAME[name].render("cpp", entry=name, inputs=INPUTS[name], constants=BY_NAME[name].constants, knobs={})
+    assert compile_source(text, tmp_path / name, other).implements_function(name)
+
+
 @pytest.mark.parametrize("name", ROW_KERNELS)
 def test_row_kernels_follow_strides_and_keep_the_dtype(built: Any, name: str) -> None:
     kernel = built(name)
@@ -173,6 +187,13 @@ def test_reductions_have_the_references_infinities_and_nans(built: Any, reductio
             x[[2, 3, 7]] = torch.tensor([[-inf], [inf], [nan]])
             x[:, at : at + 3] = torch.tensor(odd)[:, : max(0, cols - at)]
             expect_close(kernel(x.to(dtype)), pattern(x.to(dtype).double()), dtype)
+
+
+def test_float16_is_read_and_rounded_as_torch_does(built: Any) -> None:
+    every = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).view(torch.float16)
+    for left in (every, every.flip(0), every[torch.randperm(1 << 16, generator=torch.Generator().manual_seed(0))], every * 0.5):
+        pairs = torch.stack([left, every], dim=-1)
+        torch.testing.assert_close(built("row_sum")(pairs), pairs.float().sum(-1).half(), rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("reduction", ["amax", "amin"])

@@ -26,7 +26,8 @@ def test_fresh_memory_is_poisoned_while_checking() -> None:
 
 def test_memory_once_touched_stays_with_a_timed_process() -> None:
     code = (
-        "import resource, torch; from kevolve.targets.cpu import CPU; CPU().enter('time')\n"
+        "import ctypes, resource, torch; from kevolve.targets.cpu import CPU; CPU().enter('time')\n"
+        "ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)\n"  # PR_SET_THP_DISABLE: a huge page is one fault
         "def faults():\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    torch.empty(8 << 20, dtype=torch.uint8).fill_(1)\n"
@@ -55,6 +56,16 @@ def test_interpreted_kernels_are_checked_but_not_timed() -> None:
     assert CPU().largest("triton") == 1 << 15
     assert CPU().environment("triton")["TRITON_INTERPRET"] == "1"
     assert "TRITON_INTERPRET" not in CPU().environment("cpp")
+
+
+def test_torch_compile_is_told_of_clang_only_where_there_is_no_gcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"g++", "clang++"}
+    monkeypatch.setattr(cpu.shutil, "which", lambda name, path: f"/usr/bin/{name}" if name in installed else None)
+    assert "CXX" not in CPU().environment("cpp")
+    installed.remove("g++")
+    assert CPU().environment("cpp")["CXX"] == "clang++"
+    installed.remove("clang++")
+    assert "CXX" not in CPU().environment("cpp")
 
 
 def test_idle_threads_sleep_and_there_are_as_many_as_usable_cores() -> None:

@@ -33,22 +33,42 @@ struct Bfloat16 {
   uint16_t bits;
 };
 
-inline float widen(float value) { return value; }
-inline float widen(_Float16 value) { return static_cast<float>(value); }
-inline float widen(Bfloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof(wide));
-  return wide;
+struct Float16 {  // not _Float16, which g++ has since 12 and clang++ since 15
+  uint16_t bits;
+};
+
+inline float as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
 }
 
-inline void narrow(float value, float& out) { out = value; }
-inline void narrow(float value, _Float16& out) { out = static_cast<_Float16>(value); }
-inline void narrow(float value, Bfloat16& out) {  // to the nearest, ties to even; NaN stays NaN
+inline uint32_t as_bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return bits;
+}
+
+inline float widen(float value) { return value; }
+inline float widen(Bfloat16 value) { return as_float(static_cast<uint32_t>(value.bits) << 16); }
+inline float widen(Float16 value) {  // a multiplication moves the exponent, of subnormals too
+  const uint32_t sign = (value.bits & 0x8000u) << 16, rest = (value.bits & 0x7fffu) << 13;
+  const uint32_t finite = as_bits(as_float(rest) * 0x1p112f);
+  return as_float(sign | (rest < 0x0f800000u ? finite : rest | 0x7f800000u));
+}
+
+// To the nearest, ties to even; NaN stays NaN.
+inline void narrow(float value, float& out) { out = value; }
+inline void narrow(float value, Bfloat16& out) {
+  const uint32_t bits = as_bits(value), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   out.bits = static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
+}
+inline void narrow(float value, Float16& out) {
+  const uint32_t bits = as_bits(value), rest = bits & 0x7fffffffu;
+  const uint32_t normal = std::min(((rest + 0xfffu + ((rest >> 13) & 1u)) >> 13) - (112u << 10), 0x7c00u);
+  const uint32_t subnormal = as_bits(as_float(rest) + 0.5f) - as_bits(0.5f);  // the spacing at 0.5 is theirs
+  const uint32_t size = rest < 0x38800000u ? subnormal : normal;
+  out.bits = static_cast<uint16_t>(((bits >> 16) & 0x8000u) | (value != value ? 0x7e00u : size));
 }
 
 // Calls `body` with a zero of the element type.
@@ -56,7 +76,7 @@ template <class Body>
 void dispatch(DLDataType dtype, const Body& body) {
   if (dtype.code == kDLFloat && dtype.bits == 32) return body(float());
   if (dtype.code == kDLBfloat && dtype.bits == 16) return body(Bfloat16());
-  if (dtype.code == kDLFloat && dtype.bits == 16) return body(_Float16());
+  if (dtype.code == kDLFloat && dtype.bits == 16) return body(Float16());
   TVM_FFI_THROW(TypeError) << "expected float32, bfloat16 or float16";
 }
 
