@@ -106,12 +106,13 @@ class Optimiser:
             cases=self._cases,
             target=run.target,
             workers=run.workers,
-            plans={language: run.plan(spec, language, plan_seed) for language in self._languages},
+            plans={language: run.plan(spec, language, plan_seed, huge=False) for language in self._languages},
             kept=tuple(counterexamples.load(spec)),
             cache=run.cache,
             pool=self._pool,
             seed=run.seed,
             jobs=len(os.sched_getaffinity(0)),
+            templates=run.templates,
         )
         number = store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device()))
         search = Search(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RUN = pytest.StashKey["Run"]()
 SETTINGS = pytest.StashKey[Settings]()
+FOLDERS = pytest.StashKey[dict[Path, str]]()  # of kernels, by the node id of the spec that they belong to
 SPEC = pytest.StashKey[Spec]()
 CASE = pytest.StashKey[Case]()
 
@@ -139,6 +140,7 @@ def _items(collector: pytest.Module, name: str, function: Any, made: Sequence[py
         raise collector.CollectError(str(error)) from error
     if spec.targets and settings.target not in spec.targets:
         return
+    _claim_folder(collector, spec)
     for item, case in chosen.items():
         item.stash[SPEC], item.stash[CASE] = spec, case
         item.fixturenames.append("request")
@@ -152,6 +154,20 @@ def _items(collector: pytest.Module, name: str, function: Any, made: Sequence[py
     item.own_markers.extend(mark for mark in getattr(function, "pytestmark", []) if mark.name != "parametrize")
     item.stash[SPEC] = spec
     yield item
+
+
+def _claim_folder(collector: pytest.Module, spec: Spec) -> None:
+    """One spec a folder of kernels: two tests of one name beside each other would take each other's kernels for their own."""
+    if spec.kernel is not None:
+        return
+    folder = spec.folder / "kernels" / spec.name
+    owner = collector.config.stash.setdefault(FOLDERS, {}).setdefault(folder, spec.nodeid)
+    if owner != spec.nodeid:
+        where = collector.config.stash[SETTINGS].relative(folder)
+        raise collector.CollectError(
+            f"kernel spec {spec.nodeid}: expected a name of its own, got that of {owner}: the kernels of both would stand in {where}; "
+            f"rename one of the two tests"
+        )
 
 
 def _case(item: pytest.Function) -> Case:

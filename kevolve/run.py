@@ -184,9 +184,9 @@ class Run:
             return self.check(spec, kernel.candidate, of_draws(spec, [decode(spec, Draw.from_json(self.settings.replay))]))
         return self.check(spec, kernel.candidate, self.plan(spec, kernel.candidate.language, self.seed))
 
-    def plan(self, spec: Spec, language: str, seed: int) -> Plan:
-        """The property plan for a seed."""
-        return make_plan(spec, seed=seed, cap=self.target.largest(language))
+    def plan(self, spec: Spec, language: str, seed: int, *, huge: bool = True) -> Plan:
+        """The property plan for a seed. ``huge``: with a draw beyond 2^31 elements where there can be one."""
+        return make_plan(spec, seed=seed, cap=self.target.largest(language), memory_bytes=self.workers.limits.memory_bytes, huge=huge)
 
     def check(self, spec: Spec, candidate: Candidate, plan: Plan) -> Outcome:
         """Check one candidate on a plan in a process of its own, counterexamples of earlier runs first."""

@@ -79,6 +79,20 @@ def test_a_wrong_declaration_is_a_collection_error_that_lists_every_problem(pyte
     assert "Traceback" not in result.stdout.str()
 
 
+def test_two_specs_of_one_name_in_a_folder_are_an_error_that_names_both(project: pytest.Pytester) -> None:
+    project.makepyfile(test_other=SPEC)
+    folder = project.mkpydir("elsewhere")
+    (folder / "test_third.py").write_text(SPEC)
+    result = project.runpytest_inprocess("--collect-only", "-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    problem = (
+        "kernel spec test_spec.py::test_double: expected a name of its own, got that of test_other.py::test_double: "
+        "the kernels of both would stand in kernels/double; rename one of the two tests"
+    )
+    assert problem in result.outlines
+    assert len(collected(project, "test_spec.py", "elsewhere")) == 12
+
+
 @pytest.mark.parametrize(
     "option, message",
     [

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -64,7 +63,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(fresh, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
     packages = Path(run(fresh, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
     # A line of a .pth adds a folder without reading that folder's own .pth files: this checkout, installed editable, stays out.
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    searched = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "others.pth").write_text("\n".join(searched) + "\n")
     return fresh
 
 

@@ -174,11 +174,10 @@ def unpack(fd: int, layout: Layout) -> list[list[Value]]:
 
 
 class Outputs:
-    """An output arena, the judge's side: it alone changes the size, so that a child fills no memory beyond ``most_bytes``."""
+    """An output arena, the judge's side: it alone changes the size, as far as the child's limits allow."""
 
-    def __init__(self, *, bytes: int = 1 << 20, most_bytes: int = 1 << 40) -> None:
+    def __init__(self, *, bytes: int = 1 << 20) -> None:
         self.fd = os.memfd_create("kevolve-outputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        self.most_bytes = most_bytes
         os.ftruncate(self.fd, bytes)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
 

@@ -82,6 +82,7 @@ def check(
         return failed.outcome(Stage.PROPERTIES)
     finally:
         _end(run)
+        plan.forget_huge()
 
 
 def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
@@ -295,9 +296,9 @@ def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[S
 
 
 def _report(run: _Run, plan: Plan, failures: Sequence[_Failure], count: int) -> Outcome:
-    """The first failing draw, shrunk unless each trial would last until the deadline."""
+    """The first failing draw, shrunk unless each trial would last until the deadline or take all memory once more."""
     summary = _summary(plan, failures, count)
-    if failures[0].outcome.status is Status.TIMEOUT:
+    if failures[0].outcome.status is Status.TIMEOUT or failures[0].draw.origin == "huge":
         return _with_draw(run, failures[0].outcome, failures[0].draw, summary)
     alone = _alone(run, plan, failures)
     if alone is None:

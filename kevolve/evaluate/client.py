@@ -311,6 +311,8 @@ class Child:
 
     def _why_closed(self) -> str:
         self._end = self._end or self._server.end_of(self.pid, timeout_s=0.5)
+        if self._end is None and _has_ended(self.pid):  # the server did not come to say so yet
+            self._end = self._server.end_of(self.pid, timeout_s=_END_S)
         if self._end is None:
             self.kill()
             return "closed its socket without a result"
@@ -339,6 +341,14 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
     except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for its parent to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _descendants(pid: int) -> int:

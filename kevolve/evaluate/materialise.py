@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from kevolve.spec.inputs import Jagged, Scalar, Tensor
 from kevolve.spec.spec import Draw, Spec
 
 _STREAMS = 1 << 20  # inputs of one draw take their own streams of random numbers: seed * _STREAMS + position
+_MOST, _AT_ONCE = 1 << 27, 1 << 26  # elements above which floats are drawn in parts, and of a part
 _GRADS = _STREAMS - 64  # the stream of the first grad_output
 
 
@@ -118,6 +120,15 @@ def _tensor(item: Tensor, drawn: str | None, layout: str, generator: torch.Gener
 
 
 def _contents(item: Tensor, shape: tuple[int, ...], drawn: str | None, generator: torch.Generator) -> torch.Tensor:
+    if DTYPES[item.dtype].kind != "float" or math.prod(shape) <= _MOST or item.sorted:
+        return _values(item, shape, drawn, generator)
+    made = torch.empty(shape, dtype=getattr(torch, item.dtype))
+    for part in made.view(-1).split(_AT_ONCE):  # whole, the wider numbers on the way would take gigabytes
+        part.copy_(_values(item, tuple(part.shape), drawn, generator))
+    return made
+
+
+def _values(item: Tensor, shape: tuple[int, ...], drawn: str | None, generator: torch.Generator) -> torch.Tensor:
     dtype = DTYPES[item.dtype]
     if dtype.kind == "float":
         values = _floats(item, shape, drawn, dtype, generator)
@@ -125,7 +136,7 @@ def _contents(item: Tensor, shape: tuple[int, ...], drawn: str | None, generator
         values = _unique(item, shape, dtype, generator)
     else:
         low, high = _bounds(item, dtype)
-        values = torch.randint(low, high, shape, generator=generator).to(getattr(torch, item.dtype))
+        values = torch.randint(low, high, shape, generator=generator, dtype=getattr(torch, item.dtype))
     return values.sort(dim=-1).values if item.sorted and shape else values
 
 

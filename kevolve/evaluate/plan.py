@@ -14,17 +14,16 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
-import psutil
 import torch
 
 from kevolve.evaluate.draws import drawn, smallest_values
 from kevolve.evaluate.materialise import elements, materialise
+from kevolve.evaluate.memory import available_bytes, peak_bytes
 from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, expect
 from kevolve.evaluate.sandbox import default_memory_bytes
 from kevolve.evaluate.threads import one_thread
 from kevolve.spec.domain import Choices, Sizes
-from kevolve.spec.dtypes import DTYPES
-from kevolve.spec.inputs import Tensor
+from kevolve.spec.inputs import Jagged, Tensor
 from kevolve.spec.spec import Draw, Spec
 
 SWEEP_TO = 1025  # one beyond the widest block a kernel commonly has
@@ -35,8 +34,9 @@ _EDGES = (48, 64, 96, 128, 256)
 _HUGE = 1 << 31
 _MEASURED = (1, 32, SWEEP_TO)  # sizes of a swept axis whose inputs a function makes to see how many elements they hold
 _MEASURED_OTHERS = 2  # times each, with other sizes and choices
-_HUGE_TENSORS = 3  # of a worker's memory: the inputs, an output as large, and its copy in the arena
-_HUGE_BYTES = 48  # resident bytes an element of a huge draw costs: inputs, their copy, the output, float64 oracle and error
+_WANTED = _HUGE + (_HUGE >> 2)  # elements of a huge draw's largest tensor: a quarter of them lies where 32 bits do not reach
+_SEEN = 1 << 24  # elements of the smaller draw that a huge one's memory is foretold from
+_UNSEEN = 48  # bytes an element, where the system does not tell a peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,12 @@ class Plan:
                 found = self._inputs[number] = materialise(self.spec, self.draws[number])
         return found
 
+    def forget_huge(self) -> None:
+        """Give back what was computed of draws beyond 2^31 elements: nobody waits for them again soon."""
+        for number in [number for number in self._inputs if self.draws[number].origin == "huge"]:
+            del self._inputs[number]
+            self._expected.pop(number, None)
+
     def expected(self, number: int) -> Expected:
         """The oracle of draw ``number``, computed once. Raises ``ReferenceFailed``."""
         found = self._expected.get(number)
@@ -68,18 +74,21 @@ class Plan:
         return found
 
 
-def make_plan(spec: Spec, *, seed: int, cap: int | None = None, examples: int = 100, memory_bytes: int | None = None) -> Plan:
+def make_plan(
+    spec: Spec, *, seed: int, cap: int | None = None, examples: int = 100, memory_bytes: int | None = None, huge: bool = True
+) -> Plan:
     """The plan for ``spec`` under a secret ``seed``.
 
     ``cap``: the most elements of one draw (an interpreter's), which thins the sweep too and quarters the examples; None for native code.
-    ``memory_bytes``: what a worker may use (``Limits.memory_bytes``); None: the default.
+    ``memory_bytes``: what a worker may use (``Limits.memory_bytes``); None: the default. ``huge``: add a draw beyond 2^31 elements where
+    the domain reaches that far and memory allows; it takes minutes and gigabytes.
     """
     swept, notes = _sweep(spec, random.Random(seed), cap)
     count = examples if cap is None else max(1, examples // 4)
     found = drawn(spec, seed=seed, cap=cap, examples=count)
-    huge, note = _huge(spec, seed, cap, memory_bytes)
+    largest, note = _huge(spec, seed, cap, memory_bytes) if huge else ([], None)
     notes += [note] if note else []
-    return Plan(spec=spec, seed=seed, cap=cap, examples=count, draws=(*swept, *found, *huge), notes=tuple(notes))
+    return Plan(spec=spec, seed=seed, cap=cap, examples=count, draws=(*swept, *found, *largest), notes=tuple(notes))
 
 
 def of_draws(spec: Spec, draws: Sequence[Draw]) -> Plan:
@@ -178,41 +187,89 @@ def _affordable(costs: Sequence[int], budget: int) -> int:
 
 
 def _huge(spec: Spec, seed: int, cap: int | None, memory_bytes: int | None) -> tuple[list[Draw], str | None]:
-    """One draw beyond 2^31 elements where the domain reaches that far and memory allows, or why not."""
+    """One draw with a tensor beyond 2^31 elements where the domain reaches that far and memory allows, or why not."""
     values = _others(spec, random.Random(seed)) | {name: domain.high for name, domain in spec.vary.items() if isinstance(domain, Sizes)}
-    if elements(spec, values) <= _HUGE:
+    if _largest_tensor(spec, values) <= _HUGE:
         return [], None
     if cap is not None:
         return [], "no draw beyond 2^31 elements: interpreted"
     axis = max((name for name, domain in spec.vary.items() if isinstance(domain, Sizes)), key=lambda name: int(values[name]), default=None)
     if axis is None:
         return [], None
+    values[axis] = _least(spec, values, axis, min(_WANTED, _largest_tensor(spec, values)))
+    lacking = _lacking(spec, values, axis, seed, memory_bytes)
+    if lacking:
+        return [], f"no draw beyond 2^31 elements: {lacking}"
+    return [_plain(values, seed)], None
+
+
+def _plain(values: Mapping[str, Any], seed: int) -> Draw:
+    return Draw(values=values, seed=seed % 2**40, distribution="normal", layout="contiguous", origin="huge")
+
+
+def _largest_tensor(spec: Spec, values: Mapping[str, Any]) -> int:
+    """Elements of the largest input; of what a function makes, the product of its sizes."""
+    described = spec.describe(**values)
+    if callable(described):
+        return elements(spec, values)
+    shapes = [item.shape for item in described if isinstance(item, Tensor)]
+    shapes += [(item.rows, item.max_length // 2, *item.inner) for item in described if isinstance(item, Jagged)]
+    return max((math.prod(shape) for shape in shapes), default=0)
+
+
+def _least(spec: Spec, values: Mapping[str, Any], axis: str, wanted: int) -> int:
+    """The least size of ``axis`` with a tensor of at least ``wanted`` elements."""
     low, high = 0, int(values[axis])
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if elements(spec, values | {axis: middle}) > _HUGE else (middle, high)
-    values |= {axis: high}
-    lacking = _lacking(spec, values, memory_bytes)
-    if lacking:
-        return [], f"no draw beyond 2^31 elements: {lacking}"
-    return [Draw(values=values, seed=seed % 2**40, distribution="normal", layout="contiguous", origin="huge")], None
+        low, high = (low, middle) if _largest_tensor(spec, {**values, axis: middle}) >= wanted else (middle, high)
+    return high
 
 
-def _lacking(spec: Spec, values: Mapping[str, Any], memory_bytes: int | None) -> str | None:
+def _lacking(spec: Spec, values: Mapping[str, Any], axis: str, seed: int, memory_bytes: int | None) -> str | None:
     """What memory a huge draw needs beyond what there is, the judge's or a worker's."""
-    count = elements(spec, values)
-    needed, available = count * _HUGE_BYTES, psutil.virtual_memory().available
-    if needed > available:
-        return f"it needs {needed / 2**30:.0f} GiB of memory, {available / 2**30:.0f} GiB are free"
-    needed = _HUGE_TENSORS * _input_bytes(spec, values, count)
+    needs, available = _needs(spec, values, axis, seed), available_bytes()
+    if needs.judge > available:
+        return f"it needs {needs.judge / 2**30:.0f} GiB of memory, {available / 2**30:.0f} GiB are free"
     limit = default_memory_bytes() if memory_bytes is None else memory_bytes
-    if needed > limit:
-        return f"it needs {needed / 2**30:.0f} GiB of memory in a worker, whose limit is {limit / 2**30:.0f} GiB"
+    if needs.worker > limit:
+        return f"it needs {needs.worker / 2**30:.0f} GiB of memory in a worker, whose limit is {limit / 2**30:.0f} GiB"
     return None
 
 
-def _input_bytes(spec: Spec, values: Mapping[str, Any], count: int) -> int:
-    """Bytes of a draw's described tensors; of others four an element."""
-    described = spec.describe(**values)
-    tensors = [] if callable(described) else [item for item in described if isinstance(item, Tensor)]
-    return sum(math.prod(item.shape) * DTYPES[item.dtype].bytes for item in tensors) if tensors else 4 * count
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Needs:
+    """Bytes that a draw takes. ``judge``: of the machine's memory, what it shares with the worker included."""
+
+    judge: int
+    worker: int
+
+
+def _needs(spec: Spec, values: Mapping[str, Any], axis: str, seed: int) -> _Needs:
+    """What a draw will take, in proportion to the same draw with a shorter ``axis``: its inputs and its oracle are made here to see.
+
+    The judge has the inputs, their copy in the arena, all that the oracle took at its peak, and the outputs four times; the worker the
+    arena and two sets of outputs. Where the system does not tell a peak, the oracle is taken to need six float64 an element.
+    """
+    small = {**values, axis: _least(spec, values, axis, min(_SEEN, _largest_tensor(spec, values)))}
+    factor = _largest_tensor(spec, values) / max(1, _largest_tensor(spec, small))
+    found: list[tuple[int, int]] = []
+
+    def work() -> None:
+        with one_thread(), blame(spec, _plain(small, seed), "the description of inputs for"):
+            inputs = materialise(spec, _plain(small, seed))
+        outputs = expect(spec, _plain(small, seed), inputs).outputs
+        found.append((_bytes(inputs), _bytes([output.oracle for output in outputs])))
+
+    try:
+        peak = peak_bytes(work)
+        held, outputs = found[0]
+    except ReferenceFailed:  # the check says so, with a draw of the plan
+        peak, held, outputs = None, 4 * _largest_tensor(spec, small), 8 * _largest_tensor(spec, small)
+    peak = max(_UNSEEN * elements(spec, small) if peak is None else peak, held)
+    mutated = held if spec.mutates else 0
+    return _Needs(judge=round(factor * (peak + held + 4 * outputs)), worker=round(factor * (held + mutated + 2 * outputs)))
+
+
+def _bytes(values: Sequence[Any]) -> int:
+    return sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))

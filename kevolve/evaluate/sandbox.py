@@ -37,9 +37,9 @@ _OUT_OF_MEMORY_SCORE = "500"  # of 1000: where memory runs out, children end bef
 
 def default_memory_bytes() -> int:
     """What one child may use where nobody said: half of the memory that is available now, 16 GiB at the most."""
-    import psutil  # the judge's only: a child reads its limits from the judge
+    from kevolve.evaluate.memory import available_bytes  # the judge's only: a child reads its limits from the judge
 
-    return min(_MOST_BYTES, int(psutil.virtual_memory().available) // 2)
+    return min(_MOST_BYTES, available_bytes() // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

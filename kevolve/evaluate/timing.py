@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
+from kevolve.evaluate.baselines import CANDIDATE, Opener, Templates, openers, positions
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Contents, Pool, case_pool
@@ -60,7 +60,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuickTime:
-    """A rough speed for the search. ``fitness``: the speedup over eager, 0 where ``outcome`` is a failure."""
+    """A rough speed for the search. ``fitness``: the speedup over the spec's first baseline, 0 where ``outcome`` is a failure."""
 
     outcome: Outcome
     fitness: float = 0.0
@@ -140,16 +140,19 @@ def quick(
     *,
     target: Target,
     seed: int,
+    templates: Templates | None = None,
     pool: Pool | None = None,
     pairs: int = _QUICK_PAIRS,
     verified: bool = False,
     deadline_s: float = 30.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> QuickTime:
-    """A rough speedup over eager from few pairs, for the search: no interval, no verdict on ``min_speedup``.
+    """A rough speedup over the first of ``spec.baseline`` from few pairs, for the search: no interval, no verdict on ``min_speedup``.
 
-    ``verified``: compare a timed call with the oracle (the paired stage always does). Raises as ``measure``.
+    ``verified``: compare a timed call with the oracle (the paired stage always does). ``templates`` and ``pool`` as for ``measure``:
+    without the first, a compiled baseline is compiled anew. Raises as ``measure``.
     """
+    first = spec.baseline[0]
     reason = target.unmeasured(candidate.language)
     if reason is not None:
         return QuickTime(outcome=Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=reason))
@@ -157,10 +160,10 @@ def quick(
     rng = random.Random(seed)
     with ExitStack() as stack:
         try:
-            contents, compiled = stack.enter_context(_closing(subject, pool, None, seed))
+            contents, compiled = stack.enter_context(_closing(subject, pool, templates, seed))
         except ReferenceFailed as failed:
             return QuickTime(outcome=failed.outcome(Stage.QUICK))
-        sides = _openers(subject, (EAGER,), contents, compiled)
+        sides = _openers(subject, (first,), contents, compiled)
         wanted = 1 if target.modelled else pairs
         series = Series(sides, replace(_plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), answers=verified), rng)
         try:
@@ -175,13 +178,13 @@ def quick(
                 outcome, _ = verify(spec, case, contents, series.answers, budget_s=0.0, rng=rng, clock=clock)
             except ReferenceFailed as failed:
                 return QuickTime(outcome=failed.outcome(Stage.QUICK))
-        if EAGER in series.unavailable:
-            outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=f"eager: {series.unavailable[EAGER]}")
+        if first in series.unavailable:
+            outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=f"{first}: {series.unavailable[first]}")
         if not outcome.passed:
             return QuickTime(outcome=outcome)
-        times = {side: median(block.launched_us for block in series.blocks(side)) for side in (CANDIDATE, EAGER)}
-        fitness = interval(series.log_ratios(EAGER)).estimate
-        return QuickTime(outcome=outcome, fitness=fitness, time_us=times[CANDIDATE], baseline_us=times[EAGER])
+        times = {side: median(block.launched_us for block in series.blocks(side)) for side in (CANDIDATE, first)}
+        fitness = interval(series.log_ratios(first)).estimate
+        return QuickTime(outcome=outcome, fitness=fitness, time_us=times[CANDIDATE], baseline_us=times[first])
 
 
 def timed_pool(spec: Spec, case: Case, *, seed: int) -> Pool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import tempfile
 import time
@@ -128,6 +129,10 @@ class Triton:
 
         Raises ``ValueError`` where the artifact is not what ``build`` wrote, ``AttributeError`` where ``entry`` is gone after import.
         """
+        if os.environ.get("TRITON_INTERPRET") == "1":
+            from kevolve.languages.triton_interpreter import mend
+
+            mend()
         module = _module(artifact)
         return Loaded(
             call=getattr(module, entry),

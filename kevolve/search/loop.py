@@ -6,11 +6,12 @@ Nothing here reads a clock, draws a random number or touches the disk by itself:
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from kevolve.evaluate.outcome import Outcome, Stage
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.search.budget import IMPROVEMENT, Budget
 from kevolve.search.node import Graph, Node, Proposal
 from kevolve.search.policies import Policy, Step
@@ -100,7 +101,8 @@ class Search:
     """A search for one spec on one target.
 
     ``seeds``: candidates to begin with (the kernel file that stands beside the test). Nodes of the same spec hash are the graph to go
-    on from and are not run again; the ``inherit`` best nodes of older versions of the spec are proposed anew when it has none.
+    on from and are not run again, but for ``inherit`` that ran out of time once, in an earlier run; the ``inherit`` best nodes of older
+    versions of the spec are proposed anew when it has none.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Search:
         self._evaluations = 0
         self._since_improvement = 0
         self._nodes = list(store.nodes(spec, target, spec_hash=spec_hash))
-        self._by_hash = {node.normal_hash: node for node in reversed(self._nodes)}
+        self._by_hash = _verdicts(self._nodes)
         self._sources = {(node.proposal.language, node.source_hash) for node in self._nodes}
         self._best = self.graph.best()
 
@@ -146,7 +148,7 @@ class Search:
 
         ``KeyboardInterrupt`` passes through: all completed steps are in the store.
         """
-        reason = self._spent() or self._try([*self._seeds, *self._inherited()], {"step": "seeds"})
+        reason = self._spent() or self._try([*self._seeds, *self._inherited(), *self._again()], {"step": "seeds"})
         while reason is None:
             reason = self._round()
         self._tell("stopped", reason=reason)
@@ -275,6 +277,15 @@ class Search:
         best = sorted(working, key=lambda node: (-node.fitness, -node.id))[: self._inherit]
         return [replace(node.proposal, operator="inherited", parents=(node.id,)) for node in best]
 
+    def _again(self) -> list[Proposal]:
+        """The first candidates that ran out of time in one earlier run and in no other: the machine may have been busy."""
+        tried = Counter(node.normal_hash for node in self._nodes if node.outcome.stage is not Stage.DUPLICATE)
+        again = [node for node in self._by_hash.values() if node.outcome.status is Status.TIMEOUT and tried[node.normal_hash] == 1]
+        chosen = [node for node in again if node.proposal.language in self._languages][: self._inherit]
+        for node in chosen:
+            del self._by_hash[node.normal_hash]
+        return [node.proposal for node in chosen]
+
     def _room(self) -> int:
         room = self._budget.room(self._evaluations)
         return self._batch if room is None else min(self._batch, room)
@@ -294,6 +305,16 @@ class Search:
         seconds = self._seconds()
         left = self._budget.seconds_left(seconds)
         self._listener(Progress(kind=kind, best=self._best, evaluations=self._evaluations, seconds=seconds, seconds_left=left, **fields))
+
+
+def _verdicts(nodes: Sequence[Node]) -> dict[str, Node]:
+    """The node that decided each normalised source: the first, unless it ran out of time and a later one did not."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        known = found.get(node.normal_hash)
+        if known is None or (known.outcome.status is Status.TIMEOUT and node.outcome.stage is not Stage.DUPLICATE):
+            found[node.normal_hash] = node
+    return found
 
 
 def _address(source: str) -> str:

@@ -14,6 +14,7 @@ from kevolve.spec.comparators import Comparator, IndexOf, Quantised, Unordered
 from kevolve.spec.domain import Choices, Domain, Sizes
 from kevolve.spec.inputs import Description, Jagged, description_problems
 from kevolve.spec.reference import Reference
+from kevolve.spec.source import sources
 from kevolve.spec.spec import Case, Spec, Work
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,8 +140,11 @@ def _distinct(values: Iterator[Any]) -> tuple[Any, ...]:
 
 
 def _source_hash(function: Callable[..., Any], reference: Reference) -> str:
-    """Over the declaration with its test function and the whole file of the reference (its helpers count)."""
-    digest = hashlib.sha256(inspect.getsource(function).encode())
+    """Over the declaration with its test function, what they name in their module, and the whole file of the reference.
+
+    What the test function calls in *other* modules does not count.
+    """
+    digest = hashlib.sha256("\0".join(sources(function)).encode())
     digest.update(reference.file.read_bytes())
     digest.update(reference.path.encode())
     return digest.hexdigest()[:16]

@@ -70,6 +70,15 @@ def test_a_bug_at_one_tail_is_found_shrunk_and_replayed(judge: Judge, condition:
     assert again.message.splitlines()[1:3] == lines[1:3]
 
 
+def test_a_huge_draw_is_reported_as_it_is_and_its_gigabytes_given_back(judge: Judge) -> None:
+    fine, failing = (replace(draw(rows=3, cols=cols, dtype="float32"), origin=origin) for cols, origin in ((5, "drawn"), (129, "huge")))
+    plan = of_draws(SPEC, (fine, failing))
+    outcome = judge("if (cols == 129) to[row * cols] += 0.5f;", plan=plan)
+    assert outcome.status is Status.INCORRECT_NUMERICAL
+    assert json.loads(outcome.detail["draw"])["values"] == {"rows": 3, "cols": 129, "dtype": "float32"}
+    assert list(plan._inputs) == [0]
+
+
 def test_all_failing_sizes_of_the_sweep_are_listed(judge: Judge) -> None:
     outcome = judge("if (cols % 64 == 37) to[row * cols] += 0.5f;")
     assert re.search(r"^\d\d draws of 2151 fail, in the sweep at cols = 37, 101, 165, 229, 293, 357, 421, 485, …$", outcome.message, re.M)
@@ -98,7 +107,7 @@ def test_a_crash_names_the_draw_that_crashes(judge: Judge) -> None:
 
 
 def test_an_endless_loop_is_a_timeout_that_names_its_draw(judge: Judge) -> None:
-    outcome = judge('while (cols == 333) asm volatile("");', deadline_s=1.5)
+    outcome = judge('while (cols == 333) asm volatile("");', deadline_s=5)
     assert outcome.status is Status.TIMEOUT
     assert json.loads(outcome.detail["draw"])["values"]["cols"] == 333
 

@@ -22,7 +22,7 @@ from kevolve.targets.cpu import CPU
 SOURCE = (Path(__file__).parent / "worker_kernels.cpp").read_text()
 
 
-def run(child: Child, library: Path, entry: str, *sizes: int, deadline_s: float = 10.0) -> list[list[torch.Tensor]]:
+def run(child: Child, library: Path, entry: str, *sizes: int, deadline_s: float = 30.0) -> list[list[torch.Tensor]]:
     """Load ``entry`` and call it once a size."""
     child.call("load_candidate", language="cpp", artifact=str(library), entry=entry, deadline_s=30)
     with pack([[torch.ones(size)] for size in sizes or (8,)]) as arena, Outputs() as outputs:
@@ -30,7 +30,7 @@ def run(child: Child, library: Path, entry: str, *sizes: int, deadline_s: float 
         return read_outputs(outputs, reply.fields["outputs"])
 
 
-def failure(child: Child, library: Path, entry: str, *sizes: int, deadline_s: float = 10.0) -> ChildFailed:
+def failure(child: Child, library: Path, entry: str, *sizes: int, deadline_s: float = 30.0) -> ChildFailed:
     with pytest.raises(ChildFailed) as caught:
         run(child, library, entry, *sizes, deadline_s=deadline_s)
     return caught.value
@@ -60,8 +60,8 @@ def test_a_segfault_is_a_runtime_error_that_names_the_signal_and_the_item(child:
 
 
 def test_an_endless_loop_is_a_timeout_within_its_deadline(child: Child, library: Path) -> None:
-    failed = failure(child, library, "loops", deadline_s=0.5)
-    assert (failed.status, failed.message, failed.progress) == (Status.TIMEOUT, "no answer to 'run' within 0.5 s", 0)
+    failed = failure(child, library, "loops", deadline_s=2)
+    assert (failed.status, failed.message, failed.progress) == (Status.TIMEOUT, "no answer to 'run' within 2 s", 0)
     assert gone(child.pid)
 
 
@@ -83,9 +83,9 @@ def test_where_address_space_is_not_limited_resident_memory_is_watched(workers: 
 
 
 def called(child: Child, name: str) -> None:
-    child.call("load_callable", path=f"worker_modules:{name}", deadline_s=20)
+    child.call("load_callable", path=f"worker_modules:{name}", deadline_s=30)
     with pack([[torch.ones(1)]]) as arena, Outputs() as outputs:
-        child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=20)
+        child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=30)
 
 
 def test_a_fork_bomb_that_nothing_filtered_is_stopped_with_all_its_processes(workers: Workers, cpu: CPU) -> None:
@@ -108,7 +108,7 @@ def test_a_process_that_leaves_its_group_ends_with_the_child(workers: Workers, c
     assert eventually(lambda: server.children(recursive=True) == [])
 
 
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> bool:
     end = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -151,7 +151,7 @@ def test_an_exception_of_the_candidate_keeps_its_type_and_message(child: Child, 
 
 def test_a_failed_call_leaves_the_child_usable(child: Child, library: Path) -> None:
     assert "no such luck" in failure(child, library, "throws_std").message
-    assert child.call("ping", deadline_s=5).fields == {"pid": child.pid}
+    assert child.call("ping", deadline_s=30).fields == {"pid": child.pid}
 
 
 def test_bytes_forged_on_the_socket_are_garbage(child: Child, library: Path) -> None:
@@ -195,14 +195,14 @@ def test_a_module_that_raises_at_import_is_a_runtime_error(workers: Workers, cpu
     with Workers(sys_path=[str(tmp_path), *sys.path], scratch=tmp_path / "scratch") as others:
         child = others.child(target=cpu, language="cpp")
         with pytest.raises(ChildFailed) as caught:
-            child.call("load_callable", path="raising:entry", deadline_s=10)
+            child.call("load_callable", path="raising:entry", deadline_s=30)
     assert (caught.value.status, caught.value.message) == (Status.RUNTIME_ERROR, "OSError: no licence")
 
 
 def test_every_later_call_to_a_dead_child_fails_alike(child: Child, library: Path) -> None:
     first = failure(child, library, "quits")
     with pytest.raises(ChildFailed) as again:
-        child.call("ping", deadline_s=5)
+        child.call("ping", deadline_s=30)
     assert again.value.message == first.message
 
 

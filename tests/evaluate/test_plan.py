@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from example_specs import matrix, rms_norm_spec, spec_of, square
 
+from kevolve.evaluate import plan as plan_module
 from kevolve.evaluate.materialise import elements
 from kevolve.evaluate.plan import Plan, make_plan
 from kevolve.spec.domain import choices, sizes
@@ -59,6 +63,17 @@ def test_the_plan_follows_from_its_seed_alone() -> None:
     assert {draw.seed for draw in one}.isdisjoint({draw.seed for draw in other})
 
 
+def test_modules_that_are_imported_meanwhile_do_not_change_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_plan(rms_norm_spec(), seed=3).draws
+    (tmp_path / "full_of_numbers.py").write_text("\n".join(f"a{number} = {number}" for number in range(100, 600)))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("full_of_numbers")
+    try:
+        assert make_plan(rms_norm_spec(), seed=3).draws == before
+    finally:
+        del sys.modules["full_of_numbers"]
+
+
 def test_all_draws_lie_in_the_domain_and_within_a_million_elements(plan: Plan) -> None:
     for draw in plan.draws:
         assert all(domain.contains(draw.values[name]) for name, domain in plan.spec.vary.items())
@@ -99,14 +114,52 @@ def test_a_large_fixed_size_thins_the_sweep_and_says_so() -> None:
     assert plan.notes[0] == "sweep of cols: thinned to 58 of 1025 sizes: all 1025 hold more than 16777216 elements together"
 
 
-def test_a_domain_beyond_two_to_the_31_is_drawn_once_or_the_reason_is_noted() -> None:
-    spec = spec_of(square, matrix, vary=dict(rows=sizes(1, 1 << 17), cols=sizes(1, 1 << 17)))
-    plan = make_plan(spec, seed=1, examples=1)
-    huge = [draw for draw in plan.draws if draw.origin == "huge"]
-    if huge:
-        assert 1 << 31 < elements(spec, huge[0].values) < 1 << 32
-    else:
-        assert plan.notes[-1].startswith("no draw beyond 2^31 elements: it needs ")
+def row_max(x: torch.Tensor) -> torch.Tensor:
+    return x.amax(-1)
+
+
+MANY_ROWS = spec_of(row_max, lambda rows: (Tensor(rows, 64, dtype="int8"),), vary=dict(rows=sizes(0, 1 << 27)))
+SEEN, FACTOR, PEAK = 1 << 24, 160, 100 << 20  # bytes of the smaller draw, how many times larger the huge one is, the oracle's peak
+NEEDED = FACTOR * (PEAK + SEEN + 4 * SEEN // 64)  # the judge's: what was seen, the arena, the outputs four times
+NEEDED_BY_WORKER = FACTOR * (SEEN + 2 * SEEN // 64)
+
+
+def huge_of(monkeypatch: pytest.MonkeyPatch, available: int, memory_bytes: int) -> tuple[list[Draw], tuple[str, ...]]:
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: available)
+    monkeypatch.setattr(plan_module, "peak_bytes", lambda work: work() or PEAK)
+    plan = make_plan(MANY_ROWS, seed=1, examples=1, memory_bytes=memory_bytes)
+    return [draw for draw in plan.draws if draw.origin == "huge"], plan.notes[1:]
+
+
+def test_a_draw_beyond_two_to_the_31_is_there_exactly_when_memory_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((draw,), notes) = huge_of(monkeypatch, NEEDED, NEEDED_BY_WORKER)
+    assert (draw.values, draw.layout, draw.distribution) == ({"rows": 5 * (1 << 31) // 4 // 64}, "contiguous", "normal")
+    assert notes == ()
+    assert huge_of(monkeypatch, NEEDED - 1, NEEDED_BY_WORKER) == (
+        [],
+        ("no draw beyond 2^31 elements: it needs 18 GiB of memory, 18 GiB are free",),
+    )
+    assert huge_of(monkeypatch, NEEDED, NEEDED_BY_WORKER - 1) == (
+        [],
+        ("no draw beyond 2^31 elements: it needs 3 GiB of memory in a worker, whose limit is 3 GiB",),
+    )
+
+
+def test_what_a_huge_draw_needs_is_seen_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 0)
+    copies = spec_of(square, lambda rows: (Tensor(rows, 64),), vary=dict(rows=sizes(0, 1 << 27)))
+    needed = []
+    for spec in (MANY_ROWS, copies):
+        note = make_plan(spec, seed=1, examples=1).notes[-1]
+        needed.append(int(note.removeprefix("no draw beyond 2^31 elements: it needs ").partition(" GiB")[0]))
+    assert needed[0] <= 12  # int8 in, the largest of 64 out: the inputs twice and little else
+    assert needed[1] >= 60  # float32 in and out, both in float64 for the oracle
+
+
+def test_the_search_plans_no_huge_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "available_bytes", lambda: 1 << 60)
+    plan = make_plan(MANY_ROWS, seed=1, examples=1, memory_bytes=1 << 60, huge=False)
+    assert {draw.origin for draw in plan.draws} == {"sweep", "drawn"}
 
 
 def test_inputs_and_oracle_are_computed_once() -> None:

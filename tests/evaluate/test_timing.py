@@ -206,6 +206,15 @@ def test_quick_gives_a_fitness_and_turns_failures_into_outcomes(workers: Workers
     assert crashed.fitness == 0.0
 
 
+def test_quick_times_against_the_specs_first_baseline(workers: Workers, folder: Path) -> None:
+    candidate = Candidate(name="equal", language="cpp", entry="equal", callable="timed_kernels:equal")
+    spec = _spec(folder, "refuses_the_compiler", baseline=("compile", "eager"))
+    found = timing.quick(workers, spec, CASE, candidate, target=registry.load("targets", "cpu"), seed=1)
+    assert found.outcome.status is Status.NOT_MEASURED
+    assert found.outcome.message.startswith("compile: ")
+    assert "not this way" in found.outcome.message
+
+
 def test_an_interpreted_language_is_not_measured_with_the_targets_reason(workers: Workers, folder: Path) -> None:
     candidate = Candidate(name="t", language="triton", entry="t", callable="timed_kernels:equal")
     found = timing.measure(workers, _spec(folder), CASE, candidate, target=registry.load("targets", "cpu"), baselines=("eager",), seed=1)

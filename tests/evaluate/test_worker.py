@@ -20,17 +20,17 @@ def run(
 ) -> tuple[list[list[torch.Tensor]], list[list[torch.Tensor]], list[str]]:
     """Outputs, outputs of the repeats, and what was disturbed."""
     with pack(items) as arena, Outputs() as outputs:
-        fields = child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=20, **arguments).fields
+        fields = child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=30, **arguments).fields
         return read_outputs(outputs, fields["outputs"]), read_outputs(outputs, fields["repeated"]), arena.disturbed()
 
 
 def trace(child: Child, items: Sequence[Sequence[Any]], **arguments: Any) -> list[str]:
     with pack(items) as arena:
-        return list(child.call("trace", fds=(arena.fd,), layout=arena.layout, deadline_s=20, **arguments).fields["operators"])
+        return list(child.call("trace", fds=(arena.fd,), layout=arena.layout, deadline_s=30, **arguments).fields["operators"])
 
 
 def load(child: Child, library: Path, entry: str) -> None:
-    child.call("load_candidate", language="cpp", artifact=str(library), entry=entry, deadline_s=20)
+    child.call("load_candidate", language="cpp", artifact=str(library), entry=entry, deadline_s=30)
 
 
 def refer(child: Child, name: str, *inputs: str, **arguments: Any) -> None:
@@ -109,8 +109,8 @@ def test_a_kernel_without_gradients_is_told_how_to_give_them(child: Child, libra
 
 
 def test_constants_are_prepared_by_the_kernel(child: Child) -> None:
-    assert child.call("load_callable", path="worker_modules:with_bias", deadline_s=20).fields == {"backward": False, "prepare": True}
-    child.call("prepare", positions=[1], deadline_s=5)
+    assert child.call("load_callable", path="worker_modules:with_bias", deadline_s=30).fields == {"backward": False, "prepare": True}
+    child.call("prepare", positions=[1], deadline_s=30)
     ((y,),), _, _ = run(child, [[torch.tensor([1.0]), torch.tensor([2.0])]])
     assert y.item() == 21.0
 
@@ -126,14 +126,14 @@ def test_a_cpp_kernel_only_allocates(child: Child, library: Path) -> None:
 
 
 def test_an_output_that_is_no_tensor_is_refused(child: Child) -> None:
-    child.call("load_callable", path="worker_modules:not_a_tensor", deadline_s=20)
+    child.call("load_callable", path="worker_modules:not_a_tensor", deadline_s=30)
     with pytest.raises(ChildFailed) as caught:
         run(child, [[torch.ones(2)]])
     assert caught.value.message == "BadOutput: output 0: expected a torch.Tensor, got builtins.int"
 
 
 def test_an_exception_comes_with_the_lines_of_the_candidates_own_file(child: Child) -> None:
-    child.call("load_callable", path="worker_modules:fails", deadline_s=20)
+    child.call("load_callable", path="worker_modules:fails", deadline_s=30)
     with pytest.raises(ChildFailed) as caught:
         run(child, [[torch.ones(2)]])
     lines = caught.value.message.splitlines()
@@ -149,7 +149,7 @@ def test_a_missing_entry_is_named(child: Child, library: Path) -> None:
 
 
 def test_the_environment_and_descriptors_are_bare(child: Child) -> None:
-    child.call("load_callable", path="worker_modules:environment", deadline_s=20)
+    child.call("load_callable", path="worker_modules:environment", deadline_s=30)
     with pytest.raises(ChildFailed) as caught:
         run(child, [[torch.ones(1)]])
     assert caught.value.message.splitlines()[0] == (

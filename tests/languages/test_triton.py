@@ -162,6 +162,43 @@ def test_a_loaded_kernel_runs_interpreted_under_a_private_name_and_leaves_no_byt
     assert list(tmp_path.iterdir()) == [artifact]
 
 
+LOOP = """
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def add_up(x, out, cols, BLOCK: tl.constexpr):
+    total = 0.0
+    for start in range(0, cols, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        total += tl.sum(tl.load(x + at, mask=at < cols, other=0.0))
+    tl.store(out, total)
+
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty(1)
+    add_up[(1,)](x, out, x.shape[0], BLOCK=16)
+    return out
+"""
+LOAD_LOOP = """
+import sys
+from pathlib import Path
+import torch
+from kevolve.languages.triton import Triton
+for _ in range(2):
+    print(Triton().load(Path(sys.argv[1]), entry="total", target=None).call(torch.ones(70)).item())
+"""
+
+
+def test_a_loop_up_to_an_argument_is_interpreted_with_every_pair_of_triton_and_numpy(triton: Triton, tmp_path: Path) -> None:
+    artifact = triton.build(LOOP, entry="total", target=TARGET, cache=tmp_path, timeout_s=1).artifact
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", LOAD_LOOP, artifact], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["70.0", "70.0"], done.stderr
+
+
 def test_importing_the_language_imports_neither_torch_nor_triton() -> None:
     code = "import sys, kevolve.languages.triton; print('torch' in sys.modules, 'triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +146,7 @@ def test_a_shared_part_is_looked_at_once():
             x = (x + W).exp() * x.sin()
         return x
 
-    begun = time.perf_counter()
-    trace = trace_function(doubling, [X])
-    assert time.perf_counter() - begun < 5
-    assert trace.operators > 600
+    assert trace_function(doubling, [X]).operators > 600  # looked at anew each time, this would not end
 
 
 @pytest.mark.parametrize(

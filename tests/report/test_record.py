@@ -3,11 +3,12 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from kevolve.evaluate.outcome import Status
 from kevolve.report.record import STATUSES, Kernel, Record, RecordError, Result, Speedup, read, write
+
+jsonschema = pytest.importorskip("jsonschema", reason="records are held against their schema: pip install -e '.[dev]'")
 
 COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*.json"))
 SCHEMA = json.loads(files("kevolve.report").joinpath("schema.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kevolve.evaluate.outcome import Stage, Status
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.operators import bind
 from kevolve.operators.tuning import Tuning
 from kevolve.search.best_first import BestFirst
@@ -149,6 +149,29 @@ def test_duplicates_are_recorded_and_never_run(store):
     assert found.best == original
     again = search(store, evaluate=once, operators=(), seeds=(spaced, copy, exact)).run()
     assert (again.evaluations, len(again.graph.nodes)) == (0, 2)
+
+
+def test_what_ran_out_of_time_is_tried_once_more_in_a_later_run(store):
+    kernels = [Proposal(language="cpp", source=name, operator="a", idea=name) for name in ("slow once", "always slow", "wrong")]
+    asked: list[list[str]] = []
+
+    def busy(proposals):
+        asked.append([proposal.source for proposal in proposals])
+        for proposal in proposals:
+            late = proposal.source == "always slow" or (proposal.source == "slow once" and len(asked) == 1)
+            status = Status.TIMEOUT if late else Status.RUNTIME_ERROR if proposal.source == "wrong" else Status.PASSED
+            passed = status is Status.PASSED
+            yield Evaluated(proposal=proposal, outcome=Outcome(status=status, stage=Stage.QUICK), fitness=2.0 * passed, seconds=1.0)
+
+    runs = [search(store, evaluate=busy, operators=(), seeds=kernels).run() for _ in range(4)]
+    assert asked == [["slow once", "always slow", "wrong"], ["slow once", "always slow"]]
+    assert [found.evaluations for found in runs] == [3, 2, 0, 0]
+    assert runs[0].best is None
+    assert runs[-1].best is not None
+    assert (runs[-1].best.proposal, runs[-1].best.id) == (kernels[0], 4)
+    copy = Proposal(language="cpp", source=" slow once ", operator="b", idea="copy")
+    repeated = search(store, evaluate=busy, operators=(), seeds=(copy,)).run().graph.nodes[-1]
+    assert (repeated.outcome.status, repeated.outcome.detail) == (Status.PASSED, {"node": 4})
 
 
 def test_the_best_of_an_older_spec_is_proposed_anew(store):

@@ -1,0 +1,93 @@
+"""What a test function's text says, with what it names in its own module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kevolve.spec.declaration import build_spec
+from kevolve.spec.source import sources
+from kevolve.spec.spec import Case
+
+MODULE = """
+import functools
+import math
+import torch
+import kevolve
+from kevolve import Tensor, sizes
+
+MOST = 128
+VARY = dict(n=sizes(0, MOST))
+GENERATOR = torch.Generator()
+
+
+def double(x):
+    return x * 2
+
+
+def deepest(n):
+    return n + 1
+
+
+@functools.cache
+def made(n):
+    return deepest(n) - math.floor(1.0)
+
+
+class Unused:
+    size = 1
+
+
+@kevolve.kernel(double, vary=VARY)
+def test_double(n):
+    def inputs(sizes, generator):
+        return torch.randn(made(n), generator=generator)
+
+    return inputs
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path, request: pytest.FixtureRequest):
+    def loaded(text: str, name: str) -> ModuleType:
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        request.addfinalizer(lambda: sys.modules.pop(name))
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
+
+
+def test_helpers_and_plain_values_of_the_module_are_followed_by_name(load) -> None:
+    own, *others = sources(load(MODULE, "kevolve_a").test_double)
+    assert own.startswith("@kevolve.kernel(double, vary=VARY)\ndef test_double(n):")
+    assert [text.splitlines()[0] for text in others] == [
+        "VARY = {'n': Sizes(low=0, high=128)}",
+        "def deepest(n):",
+        "def double(x):",
+        "@functools.cache",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [("n + 1", "n + 2", True), ("MOST = 128", "MOST = 256", True), ("size = 1", "size = 2", False)],
+)
+def test_a_specs_hash_changes_with_what_its_description_calls(load, old: str, new: str, counts: bool) -> None:
+    reference = "def double(x):\n    return x * 2\n"
+    apart = MODULE.replace(reference, "from kevolve_reference import double\n")
+    load(reference, "kevolve_reference")
+
+    def hash_of(text: str, name: str) -> str:
+        return build_spec(load(text, name).test_double, nodeid="t", cases=[Case(id="1", values={"n": 1})]).hash
+
+    assert (hash_of(apart, "kevolve_b") != hash_of(apart.replace(old, new), "kevolve_c")) is counts
