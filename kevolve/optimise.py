@@ -233,7 +233,7 @@ class Optimiser:
             arch=present.arch if present is not None and present.language == language.name else None,
             review=run.settings.review,
         )
-        self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(fresh.measured))
+        self._progress.accepted(spec.name, run.settings.relative(written.path), self._shown(fresh.measured), spec.baseline[0])
         if written.diff is not None:
             for line in written.diff.splitlines():
                 run.console.line(line)

@@ -189,6 +189,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     run = _run(pyfuncitem.session)
     if run.settings.optimise != "off":
         run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
+        cast(Console, run.console).resume(pyfuncitem.nodeid)
     if CASE in pyfuncitem.stash:
         _report_case(pyfuncitem, run.case(spec, pyfuncitem.stash[CASE]), run.settings)
     else:
@@ -266,11 +267,13 @@ class Console:
 
     def __init__(self, reporter: Any, capture: Any) -> None:
         self._reporter, self._capture = reporter, capture
+        self._told = False  # whether lines of ours stand where pytest's was
 
     def line(self, text: str) -> None:
         """Write one line at once."""
         if self._reporter is None:
             return
+        self._told = True
         with self.uncaptured():
             self._reporter.ensure_newline()
             self._reporter.write_line(text)
@@ -283,8 +286,16 @@ class Console:
             return PlainProgress(self.line)
         from rich.console import Console as Terminal
 
+        self._told = True
         self._reporter.ensure_newline()
         return LiveProgress(Terminal(), time.monotonic)
+
+    def resume(self, nodeid: str) -> None:
+        """Begin pytest's line of this file again, after lines of ours: else a test's letter would stand alone."""
+        if self._told and self._reporter is not None and self._reporter.showfspath:
+            with self.uncaptured():
+                self._reporter.write_fspath_result(nodeid, "")
+        self._told = False
 
     def uncaptured(self) -> AbstractContextManager[None]:
         """Pytest's capturing suspended; nothing where it is switched off."""

@@ -19,7 +19,7 @@ def follow(listener: Listener, spec: str) -> Callable[[Progress], None]:
     def told(event: Progress) -> None:
         best = event.best.fitness if event.best is not None else None
         if event.kind == "trying" and event.proposal is not None:
-            listener.trying(event.proposal.idea)
+            listener.trying(event.proposal.idea, event.seconds_left)
         elif event.kind == "done" and event.node is not None:
             node = event.node
             listener.attempt(event.evaluations, node.proposal.idea, node.outcome, node.fitness, best, event.seconds_left)

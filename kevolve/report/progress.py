@@ -40,7 +40,7 @@ class Listener(Protocol):
         """A search begins."""
         ...
 
-    def trying(self, idea: str) -> None:
+    def trying(self, idea: str, seconds_left: float | None) -> None:
         """A candidate goes to the evaluator."""
         ...
 
@@ -48,8 +48,8 @@ class Listener(Protocol):
         """A candidate is decided: the ``number``-th evaluation of this search."""
         ...
 
-    def accepted(self, spec: str, path: Path, speedup: Speedup | None) -> None:
-        """A kernel passed its fresh full check and was written; no speedup where it could not be timed."""
+    def accepted(self, spec: str, path: Path, speedup: Speedup | None, baseline: str) -> None:
+        """A kernel passed its fresh full check and was written; no speedup over ``baseline`` where it could not be timed."""
         ...
 
     def finished(self, spec: str, best: float | None, evaluations: int, reason: str) -> None:
@@ -77,14 +77,15 @@ def gave(outcome: Verdict, fitness: float) -> str:
     return _times(fitness) if outcome.status in ("PASSED", "TOO_SLOW") and fitness > 0 else outcome.status
 
 
-def accepted_line(spec: str, path: Path, speedup: Speedup | None) -> str:
+def accepted_line(spec: str, path: Path, speedup: Speedup | None, baseline: str) -> str:
     """``kevolve: rms_norm wrote suites/kernels/rms_norm/cpu.cpp: 2.31x [2.25, 2.38] over eager``."""
-    return f"kevolve: {spec} wrote {path}: {text.ratio(speedup) + ' over eager' if speedup else 'checked, not timed'}"
+    return f"kevolve: {spec} wrote {path}: {text.ratio(speedup) + f' over {text.baseline(baseline)}' if speedup else 'checked, not timed'}"
 
 
 def finished_line(spec: str, best: float | None, evaluations: int, reason: str) -> str:
-    """``kevolve: rms_norm best 2.31x after 14 evaluations (goal reached)``."""
-    return f"kevolve: {spec} best {_times(best)} after {text.plural(evaluations, 'evaluation')} ({reason})"
+    """``kevolve: rms_norm best 2.31x after 14 evaluations (goal reached); checking it anew``."""
+    then = "; checking it anew" if best else ""
+    return f"kevolve: {spec} best {_times(best)} after {text.plural(evaluations, 'evaluation')} ({reason}){then}"
 
 
 def _why(outcome: Verdict) -> str:
@@ -107,16 +108,16 @@ class PlainProgress:
         """See ``Listener``."""
         self._write(searching_line(spec, target, language))
 
-    def trying(self, idea: str) -> None:
+    def trying(self, idea: str, seconds_left: float | None) -> None:
         """Nothing: an attempt has one line, when it is decided."""
 
     def attempt(self, number: int, idea: str, outcome: Verdict, fitness: float, best: float | None, seconds_left: float | None) -> None:
         """See ``Listener``."""
         self._write(attempt_line(number, idea, outcome, fitness, best, seconds_left))
 
-    def accepted(self, spec: str, path: Path, speedup: Speedup | None) -> None:
+    def accepted(self, spec: str, path: Path, speedup: Speedup | None, baseline: str) -> None:
         """See ``Listener``."""
-        self._write(accepted_line(spec, path, speedup))
+        self._write(accepted_line(spec, path, speedup, baseline))
 
     def finished(self, spec: str, best: float | None, evaluations: int, reason: str) -> None:
         """See ``Listener``."""
@@ -138,12 +139,13 @@ class View:
     ends: float | None = None
 
     def lines(self, now: float) -> tuple[str, ...]:
-        """Three lines: what is being tried, what the last attempt gave, the best so far and the time left."""
-        left = text.duration(None if self.ends is None else self.ends - now)
+        """Four lines: the search and the time left, what is being tried, what the last attempt gave, the best so far."""
+        left = "" if self.ends is None else f", {text.duration(self.ends - now)} left"
         return (
-            f"{self.title}: trying {self.idea or '…'}",
-            f"  last  {self.last or '…'}",
-            f"  best  {_times(self.best)} after {text.plural(self.number, 'evaluation')}, time left: {left}",
+            f"{self.title}{left}",
+            f"  trying  {self.idea or '…'}",
+            f"  last    {self.last or '…'}",
+            f"  best    {_times(self.best)} after {text.plural(self.number, 'evaluation')}",
         )
 
 
@@ -164,19 +166,18 @@ class LiveProgress:
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True, redirect_stdout=False)
         self._live.start()
 
-    def trying(self, idea: str) -> None:
+    def trying(self, idea: str, seconds_left: float | None) -> None:
         """See ``Listener``."""
-        self._view = replace(self._view, idea=idea)
+        self._view = replace(self._view, idea=idea, ends=self._end(seconds_left))
 
     def attempt(self, number: int, idea: str, outcome: Verdict, fitness: float, best: float | None, seconds_left: float | None) -> None:
         """See ``Listener``."""
-        ends = None if seconds_left is None else self._now() + seconds_left
         last = f"{gave(outcome, fitness)}  {idea}{_why(outcome)}"
-        self._view = replace(self._view, number=number, last=last, best=best, ends=ends)
+        self._view = replace(self._view, number=number, last=last, best=best, ends=self._end(seconds_left))
 
-    def accepted(self, spec: str, path: Path, speedup: Speedup | None) -> None:
+    def accepted(self, spec: str, path: Path, speedup: Speedup | None, baseline: str) -> None:
         """See ``Listener``."""
-        self._say(accepted_line(spec, path, speedup))
+        self._say(accepted_line(spec, path, speedup, baseline))
 
     def finished(self, spec: str, best: float | None, evaluations: int, reason: str) -> None:
         """See ``Listener``."""
@@ -189,10 +190,13 @@ class LiveProgress:
             self._live.stop()
             self._live = None
 
+    def _end(self, seconds_left: float | None) -> float | None:
+        return None if seconds_left is None else self._now() + seconds_left
+
     def _render(self) -> RenderableType:
         from rich.text import Text
 
         return Text("\n".join(self._view.lines(self._now())), no_wrap=True, overflow="ellipsis")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text.wrapped(line, self._console.width), markup=False, highlight=False, soft_wrap=True)

@@ -37,7 +37,6 @@ _SHORT = {
     "NOT_MEASURED": "untimed",
 }
 _TIMED = ("PASSED", "TOO_SLOW")
-BASELINES = {"eager": "eager", "compile": "torch.compile"}
 _SEPARATOR = 2  # blanks between two columns of tabulate's "simple"
 _NARROWEST_NAME = 8
 
@@ -52,7 +51,7 @@ class Column:
 
 
 def _over(name: str, *, interval: bool) -> Column:
-    heading = f"over {BASELINES.get(name, name)}"
+    heading = f"over {text.baseline(name)}"
     return Column(heading=heading, cell=lambda row: text.ratio(row.speedup.get(name), interval=interval), right=not interval)
 
 
@@ -99,12 +98,17 @@ def table(rows: Sequence[Result], width: int) -> str:
     """The table in the richest layout that fits ``width``."""
     if not rows:
         return ""
-    layouts = [_telling_apart(rows, columns) for columns in LAYOUTS]
+    layouts = [_telling_apart(rows, _filled(rows, columns)) for columns in LAYOUTS]
     for columns in layouts:
         drawn = draw(rows, columns)
         if _width(drawn) <= width:
             return drawn
     return draw(rows, layouts[-1], names=_names_width(rows, layouts[-1], width))
+
+
+def _filled(rows: Sequence[Result], columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns in which some row says something: names need the room that a baseline nobody asked for would take."""
+    return tuple(column for column in columns if any(column.cell(row) for row in rows))
 
 
 def _telling_apart(rows: Sequence[Result], columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -158,8 +162,7 @@ def means(rows: Iterable[Result]) -> dict[str, tuple[float, int]]:
 def mean_line(rows: Iterable[Result]) -> str:
     """``geometric mean: 3.10x over eager (22 cases), 1.42x over torch.compile (22 cases)``; empty where nothing was timed."""
     said = [
-        f"{text.digits(mean)}x over {BASELINES.get(name, name)} ({text.plural(count, 'case')})"
-        for name, (mean, count) in means(rows).items()
+        f"{text.digits(mean)}x over {text.baseline(name)} ({text.plural(count, 'case')})" for name, (mean, count) in means(rows).items()
     ]
     return f"geometric mean: {', '.join(said)}" if said else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from kevolve.report.record import Speedup, Times
@@ -38,8 +39,15 @@ def best_time(times: Times) -> float | None:
 
 
 def percent(fraction: float | None) -> str:
-    """``61%``; empty for None."""
-    return "" if fraction is None else f"{100 * fraction:.0f}%"
+    """``61%``, ``<1%``; empty for None."""
+    if fraction is None:
+        return ""
+    return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"
+
+
+def baseline(name: str) -> str:
+    """How a baseline is called: ``compile`` is ``torch.compile``."""
+    return {"compile": "torch.compile"}.get(name, name)
 
 
 def shorten(text: str, width: int) -> str:
@@ -50,6 +58,11 @@ def shorten(text: str, width: int) -> str:
         return "…"[:width]
     tail = (width - 1) // 2
     return text[: width - 1 - tail] + "…" + (text[-tail:] if tail else "")
+
+
+def wrapped(line: str, width: int) -> str:
+    """``line`` in lines of at most ``width`` where words allow it, all but the first indented; paths stay whole."""
+    return textwrap.fill(line, width=width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
 def duration(seconds: float | None) -> str:

@@ -26,27 +26,37 @@ def test_a_refused_attempt_says_why_in_the_same_line():
 
 def test_a_kernel_that_was_checked_but_not_timed_says_so():
     assert (
-        accepted_line("softmax", Path("kernels/softmax/cpu.py"), None)
+        accepted_line("softmax", Path("kernels/softmax/cpu.py"), None, "eager")
         == "kevolve: softmax wrote kernels/softmax/cpu.py: checked, not timed"
     )
 
 
 def test_a_written_kernel_is_told_with_its_interval():
-    line = accepted_line("softmax", Path("kernels/softmax/cpu.cpp"), Speedup(estimate=2.31, low=2.25, high=2.38))
-    assert line == "kevolve: softmax wrote kernels/softmax/cpu.cpp: 2.31x [2.25, 2.38] over eager"
+    speedup = Speedup(estimate=2.31, low=2.25, high=2.38)
+    for baseline, name in (("eager", "eager"), ("compile", "torch.compile")):
+        line = accepted_line("softmax", Path("kernels/softmax/cpu.cpp"), speedup, baseline)
+        assert line == f"kevolve: softmax wrote kernels/softmax/cpu.cpp: 2.31x [2.25, 2.38] over {name}"
 
 
 def test_the_end_of_a_search_gives_its_reason():
-    assert finished_line("softmax", 2.31, 14, "goal reached") == "kevolve: softmax best 2.31x after 14 evaluations (goal reached)"
+    line = finished_line("softmax", 2.31, 14, "goal reached")
+    assert line == "kevolve: softmax best 2.31x after 14 evaluations (goal reached); checking it anew"
     assert finished_line("softmax", None, 1, "nothing left") == "kevolve: softmax best none after 1 evaluation (nothing left)"
 
 
 def test_the_live_view_has_what_is_tried_the_last_result_the_best_and_the_time_left():
     view = View(title="kevolve: softmax on cpu in cpp", number=3, idea="16 lanes", last="2.10x  8 lanes", best=2.31, ends=160.0)
     assert view.lines(now=100.0) == (
-        "kevolve: softmax on cpu in cpp: trying 16 lanes",
-        "  last  2.10x  8 lanes",
-        "  best  2.31x after 3 evaluations, time left: 1 min 00 s",
+        "kevolve: softmax on cpu in cpp, 1 min 00 s left",
+        "  trying  16 lanes",
+        "  last    2.10x  8 lanes",
+        "  best    2.31x after 3 evaluations",
+    )
+    assert View(title="kevolve: softmax on cpu in cpp").lines(now=0.0) == (
+        "kevolve: softmax on cpu in cpp",
+        "  trying  …",
+        "  last    …",
+        "  best    none after 0 evaluations",
     )
 
 
@@ -54,7 +64,7 @@ def events():
     proposal = Proposal(language="cpp", source="", operator="samples", idea="one pass")
     fields = dict(id=1, run=1, spec="softmax", spec_hash="", target="cpu", source_hash="", normal_hash="", seconds=1.0, created="")
     node = Node(proposal=proposal, outcome=PASSED, fitness=2.0, **fields)
-    yield Progress(kind="trying", proposal=proposal)
+    yield Progress(kind="trying", proposal=proposal, seconds_left=90.0)
     yield Progress(kind="done", proposal=proposal, node=node, best=node, evaluations=1, seconds_left=60.0)
     yield Progress(kind="duplicate", proposal=proposal, node=node, best=node, evaluations=1)
     yield Progress(kind="stopped", best=node, evaluations=1, reason="nothing left to propose")
@@ -69,7 +79,7 @@ def test_without_a_terminal_there_is_a_line_an_attempt_and_none_for_duplicates()
     assert lines == [
         "kevolve: softmax on cpu in cpp",
         "    1  2.00x  best 2.00x  1 min 00 s left  one pass",
-        "kevolve: softmax best 2.00x after 1 evaluation (nothing left to propose)",
+        "kevolve: softmax best 2.00x after 1 evaluation (nothing left to propose); checking it anew",
     ]
 
 
@@ -80,9 +90,25 @@ def test_the_live_display_is_redrawn_and_leaves_only_what_was_decided():
     progress.searching("softmax", "cpu", "cpp")
     for event in events():
         follow(progress, "softmax")(event)
-    progress.accepted("softmax", Path("cpu.cpp"), Speedup(estimate=2.0, low=1.9, high=2.1))
+    progress.accepted("softmax", Path("cpu.cpp"), Speedup(estimate=2.0, low=1.9, high=2.1), "eager")
     progress.close()
     shown = stream.getvalue()
-    assert "softmax on cpu in cpp: trying" in shown
+    assert "kevolve: softmax on cpu in cpp" in shown
     assert "kevolve: softmax wrote cpu.cpp: 2.00x [1.90, 2.10] over eager" in shown
     assert shown.index("best 2.00x after 1 evaluation (nothing") < shown.index("wrote cpu.cpp")
+
+
+def test_time_is_shown_as_left_before_the_first_attempt_ends():
+    progress = LiveProgress(Console(file=io.StringIO(), force_terminal=True, width=80), now=lambda: 10.0)
+    progress.searching("softmax", "cpu", "cpp")
+    follow(progress, "softmax")(next(events()))
+    assert progress._view.lines(now=10.0)[:2] == ("kevolve: softmax on cpu in cpp, 1 min 30 s left", "  trying  one pass")
+    progress.close()
+
+
+def test_a_long_line_breaks_between_words_and_never_inside_a_path():
+    stream = io.StringIO()
+    progress = LiveProgress(Console(file=stream, force_terminal=True, width=60, color_system=None), now=lambda: 0.0)
+    path = Path("some/folder/kernels/gated_activation_of_a_feed_forward_network/cpu.cpp")
+    progress.accepted("gated_activation", path, Speedup(estimate=2.0, low=1.9, high=2.1), "eager")
+    assert stream.getvalue().splitlines() == ["kevolve: gated_activation wrote", f"  {path}:", "  2.00x [1.90, 2.10] over eager"]

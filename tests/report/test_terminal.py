@@ -110,3 +110,9 @@ def test_the_geometric_mean_lies_between_the_values_and_scales_with_them(values)
 
 def test_the_geometric_mean_of_nothing_is_nothing():
     assert geometric_mean([]) is None
+
+
+def test_columns_that_say_nothing_leave_their_room_to_the_names(record):
+    silent = [dataclasses.replace(row, speedup={}, evaluations=None) for row in record.results]
+    assert table(silent, 80).splitlines()[0].split() == ["spec", "case", "status", "time", "of", "light"]
+    assert "batch_event_truncate  int64-1024-200-9" in table(silent, 80)

@@ -57,4 +57,4 @@ def test_counts_have_their_plural():
 
 
 def test_a_fraction_is_shown_in_percent():
-    assert (text.percent(0.614), text.percent(None)) == ("61%", "")
+    assert [text.percent(value) for value in (0.614, 0.004, 0.0, None)] == ["61%", "<1%", "0%", ""]
