@@ -108,18 +108,25 @@ def machine() -> dict[str, Any]:
 
 def profilers() -> list[dict[str, Any]]:
     """Each profiler with its path and first version line, or the way to install it."""
-    manager = package_manager()
+    manager, path = package_manager(), _search_path()
     return [
         {
             "name": profiler.command,
             "purpose": profiler.purpose,
-            "path": path,
-            "version": _version_of(path) if path else None,
-            "install": None if path else profiler.install(manager),
+            "path": found,
+            "version": _version_of(found) if found else None,
+            "install": None if found else profiler.install(manager),
         }
         for profiler in PROFILERS
-        for path in [shutil.which(profiler.command)]
+        for found in [shutil.which(profiler.command, path=path)]
     ]
+
+
+def _search_path() -> str:
+    """PATH, then the folders of the toolkits that languages know of."""
+    languages = [language for name in registry.names("languages") for language, _ in [_load("languages", name)] if language is not None]
+    folders = [str(folder) for language in languages for folder in getattr(language, "tool_folders", tuple)()]
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
 
 
 def package_manager() -> str | None:
@@ -156,14 +163,24 @@ def _target(name: str, cache: Path, usable: Sequence[str], isolation: Isolation)
     target, broken = _load("targets", name)
     fields = {"name": name, "languages": [] if broken else list(target.languages), "missing": broken or target.missing()}
     if fields["missing"] is not None:
-        return fields | {"device": {}, "peaks": None, "checked_only": {}, "isolation": {}}
+        without = {} if broken else _without_device(target)
+        return fields | {"device": {}, "peaks": None, "checked_only": {}, "isolation": {}, "without_device": without}
     language = next((kind for kind in target.languages if kind in usable), None)
     return fields | {
         "device": dict(target.device()),
         "peaks": _peaks(target.peaks(cache)),
         "checked_only": {kind: why for kind in target.languages if (why := target.unmeasured(kind))},
         "isolation": dict(isolation(target, language)) if language else {},
+        "without_device": {},
     }
+
+
+def _without_device(target: Target) -> dict[str, str]:
+    """By language, what is done with a target's kernels where its device is missing."""
+    from kevolve.elsewhere import planned  # here: it imports torch
+
+    known = [_load("languages", name)[0] for name in target.languages if name in registry.names("languages")]
+    return {language.name: text for language in known if language is not None and (text := planned(target, language))}
 
 
 def _peaks(peaks: Peaks) -> dict[str, Any]:
@@ -198,7 +215,8 @@ def _machine_text(machine: Mapping[str, Any]) -> str:
 def _target_text(target: Mapping[str, Any]) -> str:
     title = f"target {target['name']} ({', '.join(target['languages'])})"
     if target["missing"]:
-        return f"{title}\n  missing: {target['missing']}"
+        instead = [f"\n  {language} kernels without it: a property item {text}" for language, text in target["without_device"].items()]
+        return f"{title}\n  missing: {target['missing']}{''.join(instead)}"
     rows = [[name, value] for name, value in target["device"].items()]
     peaks = target["peaks"]
     rows += [[f"bandwidth, {_size(at['footprint_bytes'])}", f"{at['bytes_per_second'] / 1e9:.1f} GB/s"] for at in peaks["bandwidth"]]

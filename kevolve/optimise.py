@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from kevolve.run import Run
 
 DEFAULT = Budget(evaluations=6, minutes=1.5, stall=3)
+# A kernel for a device is compiled anew for every kind of shape and dtype in the plan: its check takes ten times as long, its timing less.
+DEVICE = Budget(evaluations=3, minutes=0.3, stall=2)
 SLOW, PASSES, SURE = range(3)
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
 
@@ -114,6 +116,9 @@ class Optimiser:
             jobs=len(os.sched_getaffinity(0)),
             templates=run.templates,
         )
+        if not run.target.shares_cores:
+            for case in self._cases:  # now, so that the compiled baseline is made beside the search
+                self._pool(case)
         number = store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device()))
         search = Search(
             spec=spec.nodeid,
@@ -126,7 +131,7 @@ class Optimiser:
             operators=bind(spec, run.target.name, random.Random(seed)),
             evaluate=pipeline,
             normalise=lambda name, source: registry.load("languages", name).normalise(source),
-            budget=Budget.parse(run.settings.budget, DEFAULT),
+            budget=Budget.parse(run.settings.budget, DEFAULT if run.target.shares_cores else DEVICE),
             monotonic=time.monotonic,
             listener=follow(self._progress, spec.name),
             seeds=self._seeds(),
@@ -138,6 +143,7 @@ class Optimiser:
         if case.id not in self._pools:
             pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._run.seed)
             self._resources.callback(pool.close)
+            self._run.templates.begin(self._spec, case, target=self._run.target, pool=pool)
         return self._pools[case.id]
 
     def _seeds(self) -> tuple[Proposal, ...]:

@@ -218,7 +218,7 @@ def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) 
     if result.unmeasured:
         if settings.require_measured:
             pytest.fail(f"not measured: {result.unmeasured} (--kevolve-require-measured)", pytrace=False)
-        pytest.skip(f"correct; not measured: {result.unmeasured}")
+        pytest.skip(f"{'correct; ' if result.checked else ''}not measured: {result.unmeasured}")
 
 
 class DeviceClock:

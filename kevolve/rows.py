@@ -43,7 +43,8 @@ def result(
         kernel=kernel,
         evaluations=evaluations,
         extra={"test": spec.nodeid, "min_speedup": spec.min_speedup}
-        | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {}),
+        | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {})
+        | {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail},
     )
 
 

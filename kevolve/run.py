@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from kevolve import registry, rows
+from kevolve import elsewhere, registry, rows
 from kevolve.evaluate import counterexamples
+from kevolve.evaluate.ahead import architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
@@ -58,6 +60,7 @@ class CaseResult:
     failed: bool
     message: str = ""
     unmeasured: str = ""
+    checked: bool = True  # whether an unmeasured case was found to be correct
     samples_s: Sequence[float] = ()
     clock: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -145,11 +148,15 @@ class Run:
         if spec.kernel is not None:
             name = spec.kernel
             return Kernel(candidate=Candidate(name=name, language="python", entry=spec.name, callable=name), outcome=None)
-        file = find_kernel(spec, self.target.name, self.target.device().get("arch"), self.languages(spec))
+        languages = self.languages(spec)
+        found = (find_kernel(spec, self.target.name, arch, languages) for arch in elsewhere.architectures(self.target))
+        file = next(filter(None, found), None)
         if file is None:
             message = self._no_kernel(spec)
             missing = Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message, detail={"kernel": "missing"})
             return Kernel(candidate=None, outcome=missing)
+        if self.target.missing() is not None:
+            return Kernel(candidate=None, outcome=self._no_device(spec, file), file=file)
         built = self.build(spec, file.source, file.language)
         if isinstance(built, Outcome):
             return Kernel(candidate=None, outcome=built, file=file)
@@ -178,11 +185,28 @@ class Run:
     def _check_properties(self, spec: Spec) -> Outcome:
         kernel = self.kernel(spec)
         refused = self._refused(spec, kernel)
+        if refused is kernel.outcome and kernel.file is not None and self.target.missing() is not None:
+            return self._elsewhere(spec, kernel.file)
         if refused is not None or kernel.candidate is None:
             return refused or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
         if self.settings.replay is not None:
             return self.check(spec, kernel.candidate, of_draws(spec, [decode(spec, Draw.from_json(self.settings.replay))]))
         return self.check(spec, kernel.candidate, self.plan(spec, kernel.candidate.language, self.seed))
+
+    def _elsewhere(self, spec: Spec, file: KernelFile) -> Outcome:
+        """What can be said of a kernel whose device is not here."""
+        judged = elsewhere.Elsewhere(
+            workers=self.workers,
+            spec=spec,
+            file=file,
+            target=self.target,
+            seed=self.seed,
+            cache=self.cache,
+            check_timeout_s=CHECK_TIMEOUT_S,
+            compile_timeout_s=COMPILE_TIMEOUT_S,
+            jobs=_cores(),
+        )
+        return judged.judge()
 
     def plan(self, spec: Spec, language: str, seed: int, *, huge: bool = True) -> Plan:
         """The property plan for a seed. ``huge``: with a draw beyond 2^31 elements where there can be one."""
@@ -191,17 +215,37 @@ class Run:
     def check(self, spec: Spec, candidate: Candidate, plan: Plan) -> Outcome:
         """Check one candidate on a plan in a process of its own, counterexamples of earlier runs first."""
         kept = counterexamples.load(spec) if len(plan.draws) > 1 else ()
-        return check(self.workers, spec, candidate, plan, target=self.target, deadline_s=CHECK_TIMEOUT_S, kept=kept)
+        compiled = self.compiled(spec, candidate, plan)
+        if isinstance(compiled, Outcome):
+            return compiled
+        outcome = check(self.workers, spec, compiled, plan, target=self.target, deadline_s=CHECK_TIMEOUT_S, kept=kept)
+        return replace(outcome, detail={**outcome.detail, **compiled.said})
+
+    def compiled(self, spec: Spec, candidate: Candidate, plan: Plan) -> Candidate | Outcome:
+        """The candidate with what a plan's draws launch compiled, where that can be done before the device is held."""
+        arch = architecture(self.target)
+        if arch is None:
+            return candidate
+        wanted = shapes(spec, (), plan)
+        return compile_ahead(
+            self.workers, spec, candidate, wanted, target=self.target, arch=arch, deadline_s=COMPILE_TIMEOUT_S, jobs=_cores()
+        )
 
     def _refused(self, spec: Spec, kernel: Kernel) -> Outcome | None:
         """Why nothing can be run: the target, the reference or the kernel itself."""
         missing = self.target.missing()
-        if missing is not None:
+        if missing is not None and kernel.file is None:
             return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=f"target {self.target.name}: {missing}")
         problem = self.reference_problem(spec)
         if problem is not None:
             return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message=problem)
         return kernel.outcome
+
+    def _no_device(self, spec: Spec, file: KernelFile) -> Outcome:
+        """Why a case is not timed, and what the property item says instead."""
+        doing = elsewhere.planned(self.target, registry.load("languages", file.language))
+        message = f"target {self.target.name}: {self.target.missing()}" + (f"; the property item {doing}" if doing else "")
+        return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message)
 
     def reference_problem(self, spec: Spec) -> str | None:
         """What the reference says to the inputs it is given, tried once a spec."""
@@ -231,7 +275,7 @@ class Run:
             outcome = outcome or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
             if unavailable(outcome):
                 self._row(spec, case, rows.unmeasured(outcome.message))
-                return CaseResult(failed=False, unmeasured=outcome.message)
+                return CaseResult(failed=False, unmeasured=outcome.message, checked=False)
             return self._failed(spec, case, outcome)
         reason = self._untimed(kernel.candidate.language)
         if reason and (spec.nodeid, case.id) not in self._measured:
@@ -251,7 +295,8 @@ class Run:
         outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
         if not outcome.passed:
             return rows.failed(outcome)
-        return measure(
+        said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
+        measured = measure(
             self.workers,
             spec,
             case,
@@ -263,6 +308,7 @@ class Run:
             templates=self.templates,
             unread=self._unread(spec),
         )
+        return replace(measured, outcome=replace(measured.outcome, detail={**measured.outcome.detail, **said}))
 
     def _unread(self, spec: Spec) -> frozenset[str]:
         """Inputs that the reference reads in part, through an index: their bytes are no floor."""
@@ -388,3 +434,7 @@ def _size(spec: Spec, values: Mapping[str, Any]) -> int:
         return prod(max(value, 1) for value in values.values() if isinstance(value, int))
     tensors = (item for item in described if isinstance(item, Tensor | Jagged))
     return sum(prod(item.shape) if isinstance(item, Tensor) else item.rows * item.max_length for item in tensors)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

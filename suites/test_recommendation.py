@@ -1,4 +1,7 @@
-"""Recommendation models: sorted search, jagged truncation, quantised embedding bags."""
+"""Recommendation models: sorted search, jagged truncation, quantised embedding bags.
+
+Where inputs depend on one another, a function makes them.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,53 @@ from reference_ops import recommendation
 INT64 = 8  # bytes
 
 
-def map_id_work(unique, batch):
-    """Every value is read and every answer written; of the ids, at most one path of the search a value."""
+def map_id_work(unique, batch, keys):
+    """Every value is read, looked up somewhere among the ids and answered; of the ids, at most one path of the search a value is read."""
     looked_at = min(unique, batch * (1 + math.ceil(math.log2(max(unique, 2)))))
-    return Work(bytes=INT64 * (2 * batch + looked_at))
+    return Work(bytes=INT64 * (2 * batch + looked_at), random_accesses=batch, random_bytes=INT64 * unique)
 
 
-@kevolve.kernel(recommendation.map_id, min_speedup=1.5, vary=dict(unique=sizes(1, 20000), batch=sizes(0, 20000)), work=map_id_work)
+@kevolve.kernel(recommendation.map_id, min_speedup=1.2, vary=dict(unique=sizes(1, 20000), batch=sizes(0, 100_000)), work=map_id_work)
 @pytest.mark.parametrize(
-    "unique, batch",
+    "unique, batch, keys",
     [
-        (100, 10_000),
-        (10_000, 10_000),
-        pytest.param(10_000, 50_000, marks=on("cpu")),
-        pytest.param(10_000, 4_000_000, marks=on("cuda")),
+        (100, 10_000, "dense"),
+        (10_000, 10_000, "dense"),
+        (10_000, 50_000, "dense"),
+        pytest.param(1_000_000, 4_000_000, "random", marks=on("cuda")),
+        pytest.param(1_000_000, 4_000_000, "clustered", marks=on("cuda")),
     ],
 )
-def test_map_id(unique, batch):
-    """The paper's sizes; about half of the values are known."""
+def test_map_id(unique, batch, keys):
+    """The paper's sizes, every second number known, and a production batch with ids of 40 bits; about half the values known."""
+    if keys != "dense":
+        return map_id_inputs
     high = 2 * unique + 1
     return Tensor(batch, dtype="int64", low=0, high=high), Tensor(unique, dtype="int64", low=0, high=high, sorted=True, unique=True)
+
+
+def map_id_inputs(arguments, generator):
+    """Ascending ids, and values of which half were drawn from them and half beside them."""
+    import torch
+
+    ids = known_ids(arguments["unique"], arguments["keys"], generator)
+    known = ids[torch.randint(0, len(ids), (arguments["batch"],), generator=generator)]
+    others = torch.randint(0, 1 << 40, known.shape, generator=generator)
+    if arguments["keys"] == "clustered":
+        others = known + torch.randint(-900, 901, known.shape, generator=generator)
+    return torch.where(torch.rand(known.shape, generator=generator) < 0.5, known, others), ids
+
+
+def known_ids(count, keys, generator):
+    """``count`` ascending ids of 40 bits, anywhere (``random``) or in runs of 500 with every third number known (``clustered``)."""
+    import torch
+
+    if keys == "random":
+        drawn = torch.randint(0, 1 << 40, (count + count // 64 + 8,), generator=generator).unique()
+    else:
+        starts = torch.randint(0, 1 << 40, (count // 450 + 2, 1), generator=generator)
+        drawn = (starts + torch.randint(1, 6, (len(starts), 500), generator=generator).cumsum(1)).unique()
+    return drawn[torch.randperm(len(drawn), generator=generator)[:count].sort().values]
 
 
 @kevolve.kernel(recommendation.mbdt, min_speedup=1.5, vary=dict(features=sizes(1, 64), batch=sizes(0, 4096), borders=sizes(0, 200)))
@@ -42,11 +72,12 @@ def test_map_id(unique, batch):
         (2, 2048, 4),
         pytest.param(32, 16384, 20, marks=on("cpu")),
         pytest.param(16, 8192, 200, marks=on("cpu")),
-        pytest.param(256, 65536, 20, marks=on("cuda")),
+        pytest.param(64, 65536, 8, marks=on("cuda")),
+        pytest.param(16, 65536, 200, marks=on("cuda")),
     ],
 )
 def test_mbdt(features, batch, borders):
-    """The paper's size, a production batch, and borders enough that counting them no longer pays."""
+    """The paper's size, production batches, and borders enough that counting them no longer pays."""
     return Tensor(features, batch), Tensor(features, borders, sorted=True)
 
 
@@ -106,7 +137,7 @@ def embedding_bag_work(vocabulary, dim, bags, pooling):
         pytest.param(100_000, 128, 1024, 20, marks=on("cpu")),
         pytest.param(200_000, 64, 512, 50, marks=on("cpu")),
         pytest.param(1_000_000, 128, 65536, 20, marks=on("cuda")),
-        pytest.param(10_000_000, 64, 16384, 50, marks=on("cuda")),
+        pytest.param(2_000_000, 64, 16384, 50, marks=on("cuda")),
     ],
 )
 def test_embedding_bag(vocabulary, dim, bags, pooling):

@@ -97,7 +97,7 @@ def test_two_specs_of_one_name_in_a_folder_are_an_error_that_names_both(project:
     "option, message",
     [
         ("--kevolve-target=abacus", "unknown name among targets: expected one of cpu*, got 'abacus'"),
-        ("--kevolve-language=cobol", "unknown name among languages: expected one of cpp, triton*, got 'cobol'"),
+        ("--kevolve-language=cobol", "unknown name among languages: expected one of cpp, cuda, triton*, got 'cobol'"),
         ("--kevolve-policy=luck", "unknown name among policies: expected one of best-first*, got 'luck'"),
         ("--kevolve-budget=evaluations=soon", "*evaluations: expected a whole number, got 'soon'"),
     ],

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -77,7 +78,16 @@ def examined(monkeypatch, tmp_path):
 def test_the_fields_are_plain_data_under_stable_names(examined):
     assert json.loads(json.dumps(examined)) == examined
     assert list(examined) == ["format", "machine", "targets", "languages", "profilers", "operators", "policies", "packages", "ready"]
-    assert list(examined["targets"][0]) == ["name", "languages", "missing", "device", "peaks", "checked_only", "isolation"]
+    assert list(examined["targets"][0]) == [
+        "name",
+        "languages",
+        "missing",
+        "device",
+        "peaks",
+        "checked_only",
+        "isolation",
+        "without_device",
+    ]
     assert list(examined["targets"][0]) == list(examined["targets"][1])
     assert list(examined["languages"][0]) == ["name", "suffix", "missing", "versions"]
     assert {tuple(profiler) for profiler in examined["profilers"]} == {("name", "purpose", "path", "version", "install")}
@@ -123,12 +133,35 @@ def test_the_text_shows_peaks_what_is_missing_and_how_to_get_it(examined):
 
 
 def test_a_missing_profiler_comes_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/dnf" if name == "dnf" else None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: "/usr/bin/dnf" if name == "dnf" else None)
     found = {profiler["name"]: profiler["install"] for profiler in doctor.profilers()}
     assert found["valgrind"] == "sudo dnf install valgrind"
     assert found["ncu"] == "https://developer.nvidia.com/nsight-compute"
 
 
 def test_without_a_package_manager_it_comes_with_its_page(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path=None: None)
     assert {profiler["install"].partition(":")[0] for profiler in doctor.profilers()} == {"https"}
+
+
+def test_a_profiler_is_found_where_a_language_has_its_toolkit(monkeypatch, tmp_path):
+    class Kit(Toycode):
+        def tool_folders(self):
+            return (tmp_path,)
+
+    install(monkeypatch, targets={}, languages={"toycode": Kit()})
+    monkeypatch.setenv("PATH", os.defpath)
+    tool = tmp_path / "ncu"
+    tool.write_text("#!/bin/sh\necho Version 7.5\n")
+    tool.chmod(0o755)
+    found = {profiler["name"]: profiler for profiler in doctor.profilers()}
+    assert (found["ncu"]["path"], found["ncu"]["version"], found["ncu"]["install"]) == (str(tool), "Version 7.5", None)
+
+
+def test_what_is_done_without_a_device_is_said(monkeypatch, tmp_path):
+    class Elsewhere(Absent):
+        name, languages, checks_elsewhere = "absent", ("toycode",), "toy"
+
+    install(monkeypatch, targets={"toy": Machine(), "absent": Elsewhere()}, languages={"toycode": Toycode()})
+    text = doctor.render(doctor.examine(cache=tmp_path, isolation=isolation))
+    assert "  toycode kernels without it: a property item checks it on target toy" in text.splitlines()

@@ -14,6 +14,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -149,11 +150,23 @@ def pack(items: Sequence[Sequence[Value]]) -> Arena:
 
 
 class Mapped:
-    """A child's view of an input arena; ``take`` makes the tensors of one item."""
+    """A child's view of an input arena; ``take`` makes the tensors of one item.
 
-    def __init__(self, fd: int, layout: Layout) -> None:
+    ``place``: moves a tensor to a device; the arena goes there in one piece, guard bytes included.
+    """
+
+    def __init__(self, fd: int, layout: Layout, *, place: Callable[[Any], Any] = lambda tensor: tensor) -> None:
         self.layout = layout
         self._map = mmap.mmap(fd, os.fstat(fd).st_size)
+        self._place = place
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        placed = place(self._bytes)
+        self._placed = None if placed is self._bytes else placed
+
+    def give_back(self, fetch: Callable[[Any], Any]) -> None:
+        """Write what the device's copy holds now to the arena, where the judge looks for what a candidate disturbed."""
+        if self._placed is not None:
+            self._bytes.copy_(fetch(self._placed))
 
     def take(self, number: int) -> list[Value]:
         """Item ``number``: each tensor with a storage of its own, strides and offset as the judge's."""
@@ -162,7 +175,10 @@ class Mapped:
     def _tensor(self, name: str, shape: list[int], strides: list[int], offset: int, position: int, size: int) -> torch.Tensor:
         dtype = _DTYPES[name]
         if not size:
-            return torch.empty_strided(shape, strides, dtype=dtype)
+            return self._place(torch.empty_strided(shape, strides, dtype=dtype))  # type: ignore[no-any-return]
+        if self._placed is not None:
+            own: torch.Tensor = self._placed[position : position + size].view(dtype)
+            return own.as_strided(shape, strides, position // dtype.itemsize + offset)
         flat = torch.frombuffer(self._map, dtype=dtype, count=size // dtype.itemsize, offset=position)
         return flat.as_strided(shape, strides, offset)
 
@@ -187,11 +203,22 @@ class Outputs:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        self.close()  # an answer that waits for its verdict keeps its arena, whatever becomes of it
+
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Outputs that stay in their arena: ``metas`` as ``described_outputs`` has accepted them."""
+
+    arena: Outputs
+    metas: Sequence[Sequence[Any]]
 
 
 def read_outputs(arena: Outputs, metas: Sequence[Sequence[Any]]) -> list[list[torch.Tensor]]:
@@ -201,13 +228,39 @@ def read_outputs(arena: Outputs, metas: Sequence[Sequence[Any]]) -> list[list[to
         return [[_output(mapped, size, meta) for meta in _sequence(item)] for item in _sequence(metas)]
 
 
+def described_outputs(arena: Outputs, metas: Sequence[Sequence[Any]]) -> list[list[torch.Tensor]]:
+    """Tensors without memory of the shapes a child described, where reading them is left to another. Raises ``BadMeta``."""
+    size = os.fstat(arena.fd).st_size
+    return [[_described(size, meta) for meta in _sequence(item)] for item in _sequence(metas)]
+
+
+def placed_outputs(fd: int, metas: Sequence[Sequence[Any]], place: Callable[[Any], Any]) -> list[list[torch.Tensor]]:
+    """The outputs in an arena as copies on a device. ``metas`` as ``described_outputs`` has accepted them."""
+    mapped = mmap.mmap(fd, os.fstat(fd).st_size)
+    return [[_placed(mapped, meta, place) for meta in item] for item in metas]
+
+
+def _described(size: int, meta: Any) -> torch.Tensor:
+    dtype, shape, strides, _ = _checked(size, meta)
+    return torch.empty_strided(shape, [min(stride, 1 << 40) for stride in strides], dtype=dtype, device="meta")
+
+
+def _placed(mapped: mmap.mmap, meta: Sequence[Any], place: Callable[[Any], Any]) -> torch.Tensor:
+    dtype, shape, strides, position = _checked(len(mapped), meta)
+    if not math.prod(shape):
+        return place(torch.empty_strided(shape, strides, dtype=dtype))  # type: ignore[no-any-return]
+    values = place(torch.frombuffer(mapped, dtype=dtype, count=math.prod(shape), offset=position)).view(shape)
+    return values if list(values.stride()) == strides else _restrided(values, strides)
+
+
 def _sequence(given: object) -> Sequence[Any]:
     if not isinstance(given, list):
         raise BadMeta(f"outputs: expected a list, got {given!r:.80}")
     return given
 
 
-def _output(mapped: mmap.mmap, size: int, meta: Any) -> torch.Tensor:
+def _checked(size: int, meta: Any) -> tuple[torch.dtype, list[int], list[int], int]:
+    """Dtype, shape, strides and position of an output that lies in an arena of ``size`` bytes. Raises ``BadMeta``."""
     if not isinstance(meta, list) or len(meta) != 4:
         raise BadMeta(f"an output: expected [dtype, shape, strides, position], got {meta!r:.80}")
     dtype, shape, strides, position = dtype_named(meta[0]), _sizes(meta[1]), _sizes(meta[2]), meta[3]
@@ -216,6 +269,12 @@ def _output(mapped: mmap.mmap, size: int, meta: Any) -> torch.Tensor:
         raise BadMeta(f"strides: expected {len(shape)} numbers, got {strides}")
     if not isinstance(position, int) or position < 0 or position + numel * dtype.itemsize > size:
         raise BadMeta(f"an output of {numel} x {meta[0]} at {position} does not lie in an arena of {size} bytes")
+    return dtype, shape, strides, position
+
+
+def _output(mapped: mmap.mmap, size: int, meta: Any) -> torch.Tensor:
+    dtype, shape, strides, position = _checked(size, meta)
+    numel = math.prod(shape)
     if not numel:
         return torch.empty_strided(shape, [min(stride, 1 << 40) for stride in strides], dtype=dtype)
     data = bytearray(mapped[position : position + numel * dtype.itemsize])
@@ -232,7 +291,7 @@ def _restrided(values: torch.Tensor, strides: list[int]) -> torch.Tensor:
         reach += (size - 1) * stride
     if reach > 4 * values.numel() + 1024:
         return values
-    return torch.empty_strided(values.shape, strides, dtype=values.dtype).copy_(values)
+    return torch.empty_strided(values.shape, strides, dtype=values.dtype, device=values.device).copy_(values)
 
 
 def _sizes(given: object) -> list[int]:

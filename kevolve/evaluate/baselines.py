@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from kevolve.evaluate.arena import pack
 from kevolve.evaluate.candidate import Candidate
-from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.client import Child, ChildFailed, ServerFailed, Workers
 from kevolve.evaluate.contents import Contents, Pool
 from kevolve.spec.reference import Reference
 from kevolve.spec.spec import Case, Spec
@@ -118,6 +120,29 @@ class Templates:
                 raise found
             return found.fork()
 
+    def kept(self, spec: Spec, case: Case, *, target: Target, pool: Pool) -> Child:
+        """The process with the compiled reference, where none can be forked. Raises ``ChildFailed`` with the reason where there is none."""
+        key = (spec.nodeid, spec.hash, case.id, target.name)
+        failed = self._made.get(key)
+        if isinstance(failed, ChildFailed):
+            raise failed
+        try:
+            return _kept(self._workers, COMPILE, spec, case, target=target, pool=pool)
+        except ChildFailed as error:
+            self._made[key] = error
+            raise
+
+    def begin(self, spec: Spec, case: Case, *, target: Target, pool: Pool) -> None:
+        """Begin compiling the reference of ``case`` beside what else is done, where its process is kept. ``pool`` stays open meanwhile."""
+        if COMPILE in spec.baseline and not getattr(target, "forks_after_use", True):
+            threading.Thread(target=self._begun, args=(spec, case, target, pool), name="kevolve-compile", daemon=True).start()
+
+    def _begun(self, spec: Spec, case: Case, target: Target, pool: Pool) -> None:
+        with contextlib.suppress(
+            ChildFailed, ServerFailed, OSError, ValueError
+        ):  # the measurement that asks for it says so; or the run is over
+            self.kept(spec, case, target=target, pool=pool)
+
     def _compiled(self, spec: Spec, case: Case, target: Target, language: str, pool: Pool) -> Child | ChildFailed:
         try:
             child = self._root(target, language).fork()
@@ -160,13 +185,64 @@ class Templates:
         self.close()
 
 
+def _kept(workers: Workers, baseline: str, spec: Spec, case: Case, *, target: Target, pool: Pool) -> Child:
+    """A process with the reference of ``case`` that serves many candidates: a device's context is dear. Raises ``ChildFailed``."""
+    key = (baseline, spec.nodeid, spec.hash, case.id, target.name)
+    return workers.kept(key, lambda: _reference_made(workers, baseline, spec, case, target=target, pool=pool))
+
+
+def _reference_made(workers: Workers, baseline: str, spec: Spec, case: Case, *, target: Target, pool: Pool) -> Child:
+    child = _compiler(workers, target) if baseline == COMPILE else _entered(workers, target, target.languages[0])
+    try:
+        _load_reference(child, spec, case, pool, compiled=baseline == COMPILE)
+        if baseline == COMPILE:
+            with pack(_compile_sets(pool)) as arena:
+                child.call("warm", deadline_s=COMPILE_S, fds=[arena.fd], layout=arena.layout)
+    except ChildFailed:
+        child.close()
+        raise
+    return child
+
+
+def _compiler(workers: Workers, target: Target) -> Child:
+    """A process that has imported the compiler, forked from one that has not used the device, where that is possible."""
+
+    def imported() -> Child:
+        made = workers.child(target=target, language=target.languages[0])
+        made.call("time_compiler", deadline_s=START_S)
+        return made
+
+    try:
+        with workers.forks:
+            child = workers.kept(("compiler", target.name), imported).fork()
+    except ChildFailed:
+        return _entered(workers, target, target.languages[0])
+    try:
+        child.call("enter", deadline_s=START_S, target=target.name, stage="time")
+    except ChildFailed:
+        child.close()
+        return _entered(workers, target, target.languages[0])
+    return child
+
+
+@contextmanager
+def _lent(child: Child) -> Iterator[Child]:
+    """The child, which stays; ended where anything but the candidate fails."""
+    try:
+        yield child
+    except Exception as error:
+        if getattr(error, "side", None) != CANDIDATE:
+            child.close()
+        raise
+
+
 def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:
     contents = Contents(pool.fd, pool.layout, pool.seed)
     count = min(_COMPILED_SETS, len(pool.layout))
     return [contents.inputs(number) for number in range(count)]  # more than one only from a bank, whose sets do not overwrite each other
 
 
-Opener = Callable[[], Child]
+Opener = Callable[[], AbstractContextManager[Child]]
 
 
 def openers(
@@ -186,6 +262,11 @@ def openers(
         EAGER: lambda: open_reference(workers, spec, case, target=target, language=language, pool=pool),
         COMPILE: lambda: templates.fork(spec, case, target=target, language=language, pool=pool),
     }
+    if not getattr(target, "forks_after_use", True):
+        known = {
+            EAGER: lambda: _lent(_kept(workers, EAGER, spec, case, target=target, pool=pool)),
+            COMPILE: lambda: _lent(templates.kept(spec, case, target=target, pool=pool)),
+        }
     unknown = [name for name in baselines if name not in known]
     if unknown:
         raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")

@@ -18,14 +18,24 @@ def build(source: str, language_name: str, *, spec: Spec, target: Target, cache:
     missing = language.missing()
     if missing is not None:
         return Outcome(status=Status.NOT_MEASURED, stage=Stage.COMPILE, message=f"{language_name} kernels cannot be built here: {missing}")
+    refused = refused_text(source, language, spec)
+    if refused is not None:
+        return refused
+    try:
+        built = language.build(source, entry=spec.name, target=target, cache=cache, timeout_s=timeout_s)
+    except BuildError as error:
+        return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=str(error))
+    return Candidate(
+        name=spec.name, language=language_name, entry=spec.name, source=source, artifact=built.artifact, resources=dict(built.resources)
+    )
+
+
+def refused_text(source: str, language: Language, spec: Spec) -> Outcome | None:
+    """What parse or policy refuse, or None."""
     problem = language.parse(source, spec.name)
     if problem is not None:
         return Outcome(status=Status.COMPILE_ERROR, stage=Stage.PARSE, message=problem)
     problem = language.policy(source, spec.allow)
     if problem is not None:
         return Outcome(status=Status.REWARD_HACK, stage=Stage.POLICY, message=problem)
-    try:
-        built = language.build(source, entry=spec.name, target=target, cache=cache, timeout_s=timeout_s)
-    except BuildError as error:
-        return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=str(error))
-    return Candidate(name=spec.name, language=language_name, entry=spec.name, source=source, artifact=built.artifact, callable=None)
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +18,10 @@ class Candidate:
     source: str | None = None
     artifact: Path | None = None
     callable: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)  # registers, spill_bytes, shared_bytes, occupancy: what compilers said
+    ahead: str = ""  # what was compiled before a device was held, and what could not be
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What an outcome's ``detail`` holds of these."""
+        return ({"resources": dict(self.resources)} if self.resources else {}) | ({"ahead": self.ahead} if self.ahead else {})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kevolve.evaluate.arena import BadMeta, Outputs, pack, read_outputs
+from kevolve.evaluate.arena import BadMeta, Held, Outputs, described_outputs, pack, read_outputs
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.compare import compare
@@ -19,6 +19,7 @@ from kevolve.evaluate.operators import forbidden
 from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws
+from kevolve.evaluate.referee import judged, judges
 from kevolve.evaluate.shrink import shrink
 from kevolve.evaluate.threads import one_thread
 from kevolve.spec.spec import Draw, Spec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 64 << 20  # inputs handed over at once
 SHRINK_S = 10.0
+_SHORT_SHRINK_S = 3.0  # where a trial's process has a device's context to make
 _REPEATED = 8  # draws of a batch that are run a second time
 _REPORTED = 40  # failing draws compared in full before the rest of a batch is left
 
@@ -158,7 +160,8 @@ def _smoke(run: _Run, plan: Plan) -> Outcome | None:
     item, grads = _item(run.spec, plan, number)
     with pack([item]) as arena:
         try:
-            reply = run.child.call("trace", deadline_s=run.deadline_s, fds=(arena.fd,), layout=arena.layout, **_grad(run.spec, grads))
+            with run.workers.holds.shared(run.target):
+                reply = run.child.call("trace", deadline_s=run.deadline_s, fds=(arena.fd,), layout=arena.layout, **_grad(run.spec, grads))
         except ChildFailed as error:
             return _with_draw(run, _failed(error, Stage.SMOKE), plan.draws[number])
     if run.candidate.callable is not None:
@@ -223,12 +226,15 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
     step = max(1, len(batch) // _REPEATED)
     repeat = list(range(0, len(batch), step))[:_REPEATED]
     mutates = _positions(run.spec, run.spec.mutates)
+    on_device = len(batch) == 1 and judges(run.target, run.spec, plan.draws[batch[0]], plan.inputs(batch[0]))
     with pack([item for item, _ in given]) as arena, Outputs() as outputs:
         arguments = {"layout": arena.layout, "mutates": mutates, "repeat": repeat, **_grad(run.spec, given[0][1])}
         try:
-            reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
-            first = read_outputs(outputs, reply.fields.get("outputs", ()))
-            again = read_outputs(outputs, reply.fields.get("repeated", ()))
+            with run.workers.holds.shared(run.target):
+                reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
+            read = described_outputs if on_device else read_outputs
+            first = read(outputs, reply.fields.get("outputs", ()))
+            again = read(outputs, reply.fields.get("repeated", ()))
         except ChildFailed as error:
             # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
             item = min(error.progress or 0, len(batch) - 1)
@@ -239,6 +245,9 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
             message = f"a forged answer: expected {len(batch)} and {len(repeat)} results, got {len(first)} and {len(again)}"
             return [_broken(plan.draws[batch[0]], message)]
         failures = _disturbed(plan, batch, arena.disturbed(mutable=mutates))
+        if on_device and not failures:
+            held = Held(arena=outputs, metas=[*reply.fields["outputs"], *reply.fields["repeated"]])
+            return _judged_on_device(run, plan, batch[0], held)
     return failures or _judged(run, plan, batch, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
 
 
@@ -268,6 +277,18 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
             if len(failures) == _REPORTED:
                 break
     return failures
+
+
+def _judged_on_device(run: _Run, plan: Plan, number: int, outputs: Held) -> list[_Failure]:
+    """A large draw's outputs, first and repeated, compared by the trusted process on the target's device."""
+    draw = plan.draws[number]
+    found = judged(run.workers, run.target, run.spec, draw, plan.inputs(number), outputs, stage=Stage.PROPERTIES)
+    run.count += 1
+    if found.reason is not None:
+        run.excluded.append(f"{_arguments(draw)}: {found.reason}")
+    run.unjudged |= {at: why for at, why in found.unreliable.items() if at not in run.unjudged}
+    run.judged |= set(range(found.outputs)) - set(found.unreliable)
+    return [_Failure(draw=draw, outcome=outcome) for outcome in found.outcomes if not outcome.passed][:1]
 
 
 def _count(run: _Run, draw: Draw, expected: Expected) -> None:
@@ -322,7 +343,7 @@ def _alone(run: _Run, plan: Plan, failures: Sequence[_Failure]) -> _Failure | No
 
 def _shrunk(run: _Run, plan: Plan, first: _Failure) -> _Failure:
     """The smallest failure that is found within ``SHRINK_S``."""
-    deadline = time.monotonic() + SHRINK_S
+    deadline = time.monotonic() + (SHRINK_S if getattr(run.target, "forks_after_use", True) else _SHORT_SHRINK_S)
     known = {draw.to_json(): False for draw in plan.draws[: plan.draws.index(first.draw)]}
     known[first.draw.to_json()] = True
     found = {first.draw.to_json(): first}

@@ -11,7 +11,7 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kevolve.evaluate import sandbox
 from kevolve.evaluate.channel import Closed, Garbage, Message, close_all, pair
 from kevolve.evaluate.fork_server import End, ForkServer, ServerFailed, tail
+from kevolve.evaluate.hold import Holds
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.sandbox import Limits, children_of
 
@@ -33,6 +34,7 @@ _WATCH_S = 0.02  # how often memory and processes are looked at
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
 _PROGRESS = struct.Struct("<q")
+_MOST_KEPT = 14  # trusted processes: each holds a device's context and a case's inputs
 
 
 class ChildFailed(Exception):
@@ -75,6 +77,12 @@ class Workers:
         self._children: set[Child] = set()
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._kept: dict[tuple[str, ...], Child] = {}
+        self._making: dict[tuple[str, ...], threading.Lock] = {}
+        self.holds = Holds()
+        self.referees = threading.Lock()  # one judgement on a device at a time
+        self.forks = threading.Lock()  # of the process that has imported the compiler
+        self.uncaptured: dict[tuple[str, ...], dict[str, str]] = {}  # by case: baselines whose calls cannot be captured, and why
         if not sandbox.landlock_version():
             sandbox.hide_memory()  # Landlock would keep children from it; see sandbox
 
@@ -89,6 +97,22 @@ class Workers:
             with contextlib.suppress(ServerFailed):
                 return self._fork(server, target)
         raise ServerFailed(f"the worker's server died twice:\n{tail(server.log.read_bytes())}")
+
+    def kept(self, key: tuple[str, ...], make: Callable[[], Child]) -> Child:
+        """A trusted process that serves many candidates: made when there is none that lives; those unused for longest make room."""
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            found = self._kept.get(key)
+            if found is None or found.closed:
+                found = make()
+            with self._lock:
+                self._kept.pop(key, None)
+                self._kept[key] = found
+                oldest = [self._kept.pop(next(iter(self._kept))) for _ in range(len(self._kept) - _MOST_KEPT)]
+        for child in oldest:
+            child.close()
+        return found
 
     def isolation(self, *, target: Target, language: str) -> dict[str, Any]:
         """What confines an untrusted candidate here, by name, as the system answered when asked for it."""
@@ -153,6 +177,7 @@ class Workers:
             "server": server.pid,
             "address_space": getattr(target, "limits_address_space", True),
             "programs": getattr(target, "starts_programs", False),
+            "writes": getattr(target, "writes", None),
         }
         try:
             pid = server.ask("fork", parts.theirs, **fields)["pid"]
@@ -207,6 +232,11 @@ class Child:
         self._base_bytes: int | None = None
         parts.handed_over()
         workers.opened(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been ended, or has ended itself."""
+        return self._closed or self._server.end_of(self.pid, timeout_s=0) is not None
 
     @property
     def max_rss_bytes(self) -> int | None:
@@ -330,7 +360,7 @@ def _raised(error: Any) -> str:
     """The candidate's exception in a few lines; every part of it is untrusted text."""
     fields = error if isinstance(error, Mapping) else {}
     kind, message = f"{fields.get('type', 'Exception')!s:.80}", f"{fields.get('message', '')!s:.4000}"
-    memory = "out of memory: " if kind == "MemoryError" or any(words in message for words in _OUT_OF_MEMORY) else ""
+    memory = "out of memory: " if kind in ("MemoryError", "OutOfMemoryError") or any(words in message for words in _OUT_OF_MEMORY) else ""
     lines = fields.get("traceback", [])
     where = "".join(f"\n  {line!s:.300}" for line in lines[:8]) if isinstance(lines, list) else ""
     return f"{memory}{kind}: {message}{where}"

@@ -95,7 +95,7 @@ class Pool:
 
     def draw_seed(self, number: int, seed: int) -> int:
         """The seed of the draw behind call ``number`` of a process that began with ``seed`` (its gradients of the outputs above all)."""
-        return _set_seed(self.seed, _row(seed, number, len(self.layout)))
+        return _set_seed(self.seed, row_of(seed, number, len(self.layout)))
 
     def close(self) -> None:
         """Give the memory back; processes that mapped it keep theirs."""
@@ -138,7 +138,7 @@ class Contents:
 
     def inputs(self, number: int) -> tuple[Any, ...]:
         """The inputs of call ``number``, counted from 0 without gaps (else see ``catch_up``). They are overwritten by the next call's."""
-        row = _row(self._seed, number, len(self._layout))
+        row = row_of(self._seed, number, len(self._layout))
         return tuple(self._input(position, row, number) for position in range(len(self._buffers)))
 
     def catch_up(self, number: int) -> tuple[Any, ...]:
@@ -178,14 +178,14 @@ class Contents:
         size = min(piece, count - first)
         if size <= 0:
             return
-        start = _window(self._seed, position, number, pool.numel() - size + 1)
+        start = window(self._seed, position, number, pool.numel() - size + 1)
         if pieces == 1:
             write(buffer, pool[start : start + size])
             return
         flat = buffer.view(-1)
         flat[first : first + size].copy_(pool[start : start + size])
         scattered = flat[number % min(pieces, STRIDE) :: STRIDE]  # a phase that the last `pieces` calls repeat: see `catch_up`
-        start = _window(~self._seed, position, number, pool.numel() - scattered.numel() + 1)
+        start = window(~self._seed, position, number, pool.numel() - scattered.numel() + 1)
         scattered.copy_(pool[start : start + scattered.numel()])
 
 
@@ -208,12 +208,12 @@ def write(into: torch.Tensor, flat: torch.Tensor | None) -> None:
     into.copy_(values)
 
 
-def _row(seed: int, number: int, rows: int) -> int:
+def row_of(seed: int, number: int, rows: int) -> int:
     """Which set of a bank call ``number`` gets: one after another, from where the seed says."""
     return (_mixed(seed, -1) + number) % rows
 
 
-def _window(seed: int, position: int, number: int, windows: int) -> int:
+def window(seed: int, position: int, number: int, windows: int) -> int:
     """Where call ``number``'s window begins: each of ``windows`` once before any comes again."""
     first, step = _walk(seed, position, windows)
     return (first + number * step) % windows

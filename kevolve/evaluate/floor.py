@@ -43,7 +43,7 @@ def floor_us(work: Work, peaks: Peaks) -> float | None:
     parts = (
         _seconds(work.bytes, at(peaks.bandwidth, work.bytes)),
         _seconds(work.operations, peaks.operations.get(work.dtype)),
-        _seconds(work.random_accesses, at(peaks.random_accesses, work.bytes)),
+        _seconds(work.random_accesses, at(peaks.random_accesses, work.bytes if work.random_bytes is None else work.random_bytes)),
         None if peaks.empty_call_us is None else peaks.empty_call_us / 1e6,
     )
     known = [part for part in parts if part is not None]

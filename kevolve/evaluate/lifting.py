@@ -80,7 +80,7 @@ class Lift(TorchDispatchMode):
             args[position] = term * self._factors(term, self._noise * max(1, count) ** 0.5)
 
     def _factors(self, like: torch.Tensor, noise: float) -> torch.Tensor:
-        return torch.empty_like(like).uniform_(1 - noise, 1 + noise, generator=self._generator)
+        return torch.empty_like(like, device="cpu").uniform_(1 - noise, 1 + noise, generator=self._generator).to(like.device)
 
 
 @functools.cache

@@ -198,7 +198,7 @@ def _own(spec: Spec, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
     """The same values in memory of its own, strides kept."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def _as_tensor(output: Any) -> torch.Tensor:
@@ -258,9 +258,8 @@ def _moved(inputs: Sequence[Any], seed: int) -> tuple[Any, ...]:
     def move(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
-        return value.to(torch.float64) * torch.empty(value.shape, dtype=torch.float64).uniform_(
-            1 - spacing, 1 + spacing, generator=generator
-        )
+        factors = torch.empty(value.shape, dtype=torch.float64).uniform_(1 - spacing, 1 + spacing, generator=generator)
+        return value.to(torch.float64) * factors.to(value.device)
 
     return tuple(move(value) for value in inputs)
 

@@ -1,22 +1,21 @@
-"""One process pair: a fresh process a side, taking turns in palindromic rounds of blocks. The judge's side of ``timed``."""
+"""One pair: a process a side, taking turns in palindromic rounds of blocks. The judge's side of ``timed``.
+
+On a host every pair has fresh processes; where a process has a device's context to make first, it serves several pairs, its buffers
+allocated anew for each (``BlockPolicy.pairs_a_process``).
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
-import torch
-
-from kevolve.evaluate.arena import BadMeta, Outputs, read_outputs
 from kevolve.evaluate.baselines import CANDIDATE, Opener
 from kevolve.evaluate.client import Child, ChildFailed
-from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.statistics import block_mean
+from kevolve.evaluate.runner import Answer, Block, PairPlan, Runner, SideFailed
 from kevolve.targets import BlockPolicy
 
 _SLOW_US = 10_000.0  # a call beyond this gets one untimed call after a hand-over,
@@ -24,44 +23,6 @@ _SLOWEST_US = 100_000.0  # beyond this none: the pair's first block was untimed 
 _WARM_SHARE = 0.1  # of a block's length that quick calls are warmed for: three calls of 10 us end before a cold core is warm
 _MOST_ROUNDS = 5
 _LOOKS = 3
-_INPUTS_S = 60.0
-
-
-class Hack(Exception):
-    """What the candidate claims cannot be true."""
-
-
-class SideFailed(Exception):
-    """One side's process failed."""
-
-    def __init__(self, side: str, error: ChildFailed) -> None:
-        super().__init__(f"{side}: {error.message}")
-        self.side = side
-        self.error = error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Mean times of a block, microseconds a call. ``wall_us`` is the whole block by the judge's clock, untimed work included."""
-
-    launched_us: float
-    replayed_us: float | None
-    calls: int
-    warm: int
-    wall_us: float
-
-    def fastest_us(self) -> float:
-        """The quicker of the two forms."""
-        return self.launched_us if self.replayed_us is None else min(self.launched_us, self.replayed_us)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one timed call of the candidate returned: outputs copied out, and what its inputs follow from."""
-
-    number: int
-    seed: int
-    outputs: tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +32,7 @@ class Pair:
     blocks: Mapping[str, tuple[Block, ...]]
     answer: Answer | None
     host_us: float | None
+    replayed_host_us: float | None = None
     repeated: bool = False  # whether a process met contents twice: a bank of few sets
 
 
@@ -83,124 +45,69 @@ class Sizes:
     rounds: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairPlan:
-    """How a pair is run.
+@contextmanager
+def opened(
+    openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random, uncaptured: MutableMapping[str, str]
+) -> Iterator[Mapping[str, Runner]]:
+    """Start every side; end them. ``uncaptured``: sides whose calls cannot be captured, and why; more may be found.
 
-    ``budget_s``: what its timed rounds should take. ``exact``: a model's clock: one round, no host clock. ``answers``: whether outputs
-    of a timed call are wanted.
+    Raises ``SideFailed`` when a side's process does.
     """
-
-    policy: BlockPolicy
-    pool: Pool
-    mutates: Sequence[int]
-    budget_s: float
-    deadline_s: float
-    exact: bool
-    clock: Callable[[], float]
-    answers: bool = True
+    with ExitStack() as stack:
+        runners = {}
+        for side in rng.sample(list(openers), len(openers)):  # who comes first gets other memory
+            runners[side] = _started(openers[side], side, plan, rng, stack, uncaptured)
+        yield runners
 
 
-class Runner:
-    """One side's process."""
-
-    def __init__(self, side: str, child: Child, plan: PairPlan, seed: int) -> None:
-        self.side = side
-        self.seed = seed
-        self._child = child
-        self._plan = plan
-        pool, mutates = plan.pool, list(plan.mutates)
-        fields = self._call("time_inputs", [pool.fd], deadline_s=_INPUTS_S, layout=pool.layout, seed=seed, mutates=mutates)
-        self._number = fields["calls"] if fields.get("calls") in range(1000) else 0  # what it made to settle
-
-    def _call(self, command: str, fds: Sequence[int] = (), *, deadline_s: float | None = None, **arguments: Any) -> Mapping[str, Any]:
-        try:
-            return self._child.call(command, deadline_s=deadline_s or self._plan.deadline_s, fds=fds, **arguments).fields
-        except ChildFailed as error:
-            raise SideFailed(self.side, error) from error
-
-    @property
-    def left(self) -> float:
-        """How many calls more get contents that this process has not seen; negative after it has seen some twice."""
-        return math.inf if self._plan.pool.sets is None else self._plan.pool.sets - self._number
-
-    def block(self, calls: int, warm: int) -> Block:
-        """``warm`` untimed calls, then ``calls`` timed ones. Raises ``Hack`` for times that cannot be."""
-        start = self._plan.clock()
-        fields = self._call("time_block", count=calls, warm=warm)
-        wall_us = (self._plan.clock() - start) * 1e6
-        self._number += warm + calls
-        replayed = fields.get("replayed_us")
-        return Block(
-            launched_us=self._mean(fields.get("launched_us"), calls, wall_us),
-            replayed_us=None if replayed is None else self._mean(replayed, calls, wall_us),
-            calls=calls,
-            warm=warm,
-            wall_us=wall_us,
-        )
-
-    def _mean(self, claimed: Any, calls: int, wall_us: float) -> float:
-        if not isinstance(claimed, list) or not all(type(value) in (int, float) and 0 < value < math.inf for value in claimed):
-            raise Hack(f"{self.side}: expected positive times, got {claimed!r:.200}")
-        if not claimed or (len(claimed) != calls and not self._plan.exact):
-            raise Hack(f"{self.side}: expected {calls} times, got {len(claimed)}")
-        if sum(claimed) > wall_us and not self._plan.exact:
-            raise Hack(f"{self.side}: claims {sum(claimed):.1f} us for a block that took {wall_us:.1f} us by the judge's clock")
-        return block_mean(claimed)
-
-    def host_us(self, calls: int) -> float:
-        """Microseconds a call by the judge's clock, for calls one after another."""
-        start = self._plan.clock()
-        self._call("time_bound", count=calls)
-        self._number += 1
-        return (self._plan.clock() - start) * 1e6 / calls
-
-    def answer(self, back: int) -> Answer:
-        """The outputs of the call that was ``back`` before the last of the block just timed, or of the earliest that is kept."""
-        with Outputs() as arena:
-            fields = self._call("time_outputs", [arena.fd], back=back)
-            number = self._number - 1 - (fields["back"] if fields.get("back") in range(back + 1) else 0)
-            try:
-                (outputs,) = read_outputs(arena, fields["outputs"])
-            except (BadMeta, KeyError, ValueError) as error:
-                raise Hack(f"{self.side}: outputs of a timed call: {error}") from error
-        return Answer(number=number, seed=self.seed, outputs=tuple(outputs))
-
-
-def run_pair(openers: Mapping[str, Opener], plan: PairPlan, sizes: Sizes | None, rng: random.Random) -> tuple[Pair, Sizes]:
-    """Start every side, let them take turns, end them. ``sizes`` None: measure them. Returns the pair, and sizes for the next one.
+def run_pair(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None, rng: random.Random) -> tuple[Pair, Sizes]:
+    """Let every side take turns. ``sizes`` None: measure them. Returns the pair, and sizes for the next one.
 
     Raises ``SideFailed`` when a side's process does, ``Hack`` for claims that cannot be true.
     """
-    with ExitStack() as stack:
-        runners = _started(openers, plan, rng, stack)
-        sizes = _settled(runners, plan, sizes)
-        blocks: dict[str, list[Block]] = {side: [] for side in runners}
-        answer = None
-        asked = rng.randrange(sizes.rounds) if plan.answers else None
-        for number in range(sizes.rounds):
-            order = rng.sample(list(runners), len(runners))
-            for place, side in enumerate([*order, *reversed(order)]):
-                blocks[side].append(runners[side].block(_varied(sizes.calls[side], rng, plan), sizes.warm[side]))
-                if number == asked and place < len(order):  # of every side, so that none is put at a disadvantage
-                    given = runners[side].answer(rng.randrange(8))
-                    answer = given if side == CANDIDATE else answer
-        host_us = None if plan.exact else runners[CANDIDATE].host_us(sizes.calls[CANDIDATE])
-        repeated = min(runner.left for runner in runners.values()) < 0
-    pair = Pair(blocks={side: tuple(made) for side, made in blocks.items()}, answer=answer, host_us=host_us, repeated=repeated)
+    sizes = _settled(runners, plan, sizes)
+    blocks: dict[str, list[Block]] = {side: [] for side in runners}
+    answer = None
+    asked = rng.randrange(sizes.rounds) if plan.answers else None
+    for number in range(sizes.rounds):
+        order = rng.sample(list(runners), len(runners))
+        for place, side in enumerate([*order, *reversed(order)]):
+            blocks[side].append(runners[side].block(_varied(sizes.calls[side], rng, plan), sizes.warm[side]))
+            # on a host of every side, so that none is put at a disadvantage
+            if number == asked and place < len(order) and (side == CANDIDATE or plan.policy.answered is None):
+                given = runners[side].answer(rng.randrange(8), replayed=rng.random() < 0.5)
+                answer = given if side == CANDIDATE else answer
+    candidate, calls = runners[CANDIDATE], sizes.calls[CANDIDATE]
+    pair = Pair(
+        blocks={side: tuple(made) for side, made in blocks.items()},
+        answer=answer,
+        host_us=None if plan.exact else candidate.host_us(calls),
+        replayed_host_us=None if plan.exact else candidate.replayed_host_us(calls),
+        repeated=min(runner.left for runner in runners.values()) < 0,
+    )
     return pair, sizes_for(blocks, plan)
 
 
-def _started(openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random, stack: ExitStack) -> dict[str, Runner]:
-    """The sides' processes, started in random order: who comes first gets other memory."""
-    runners = {}
-    for side in rng.sample(list(openers), len(openers)):
-        try:
-            child = stack.enter_context(openers[side]())
-        except ChildFailed as error:
-            raise SideFailed(side, error) from error
-        runners[side] = Runner(side, child, plan, rng.randrange(1 << 62))
-    return runners
+def _started(
+    opener: Opener, side: str, plan: PairPlan, rng: random.Random, stack: ExitStack, uncaptured: MutableMapping[str, str]
+) -> Runner:
+    """A side's process with its contents, its calls captured where the target can and they let it."""
+    runner, child = _runner(opener, side, plan, rng, stack)
+    if plan.policy.sets > 1 and side not in uncaptured:
+        refused = runner.capture()
+        if refused is not None:
+            uncaptured[side] = refused
+            child.close()  # a capture that failed leaves the allocator in a state of its own
+            runner, child = _runner(opener, side, plan, rng, stack)
+    return runner
+
+
+def _runner(opener: Opener, side: str, plan: PairPlan, rng: random.Random, stack: ExitStack) -> tuple[Runner, Child]:
+    try:
+        child = stack.enter_context(opener())
+    except ChildFailed as error:
+        raise SideFailed(side, error) from error
+    return Runner(side, child, plan, rng.randrange(1 << 62)), child
 
 
 def _settled(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None) -> Sizes:

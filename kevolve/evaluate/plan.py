@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -51,13 +52,15 @@ class Plan:
     notes: tuple[str, ...] = ()
     _inputs: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False, compare=False)
     _expected: dict[int, Expected] = field(default_factory=dict, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # candidates are checked side by side
 
     def inputs(self, number: int) -> tuple[Any, ...]:
         """The inputs of draw ``number``, made once. Not to be written to. Raises ``ReferenceFailed`` where they cannot be made."""
-        found = self._inputs.get(number)
-        if found is None:
-            with one_thread(), blame(self.spec, self.draws[number], "the description of inputs for"):
-                found = self._inputs[number] = materialise(self.spec, self.draws[number])
+        with self._lock:
+            found = self._inputs.get(number)
+            if found is None:
+                with one_thread(), blame(self.spec, self.draws[number], "the description of inputs for"):
+                    found = self._inputs[number] = materialise(self.spec, self.draws[number])
         return found
 
     def forget_huge(self) -> None:
@@ -68,9 +71,10 @@ class Plan:
 
     def expected(self, number: int) -> Expected:
         """The oracle of draw ``number``, computed once. Raises ``ReferenceFailed``."""
-        found = self._expected.get(number)
-        if found is None:
-            found = self._expected[number] = expect(self.spec, self.draws[number], self.inputs(number))
+        with self._lock:
+            found = self._expected.get(number)
+            if found is None:
+                found = self._expected[number] = expect(self.spec, self.draws[number], self.inputs(number))
         return found
 
 

@@ -120,22 +120,25 @@ def begin(limits: Limits, *, address_space: bool) -> None:
         _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes + (os.cpu_count() or 1) * _THREAD_BYTES)
 
 
-def confine(limits: Limits, *, scratch: Path, programs: bool = False) -> Mapping[str, str]:
+def confine(limits: Limits, *, scratch: Path, programs: bool = False, devices: Sequence[Path] | None = None) -> Mapping[str, str]:
     """The limits for an untrusted candidate; irreversible. What was had, by name.
 
-    ``programs``: the target needs to start programs (a driver's compiler) or files elsewhere; then only the limits apply.
+    ``programs``: the target needs to start programs (a driver's compiler); then system calls are not filtered, and files are confined
+    only where ``devices`` says which else are written to.
     """
     _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
     _lower(resource.RLIMIT_NOFILE, limits.open_files)
     if programs:
-        return {"files": "not confined: the target starts programs", "system_calls": "not filtered: the target starts programs"}
-    return {"files": _landlock(scratch), "system_calls": _filter_system_calls()}
+        files = "not confined: the target starts programs" if devices is None else confine_files(scratch, devices)
+        return {"files": files, "system_calls": "not filtered: the target starts programs"}
+    return {"files": confine_files(scratch), "system_calls": _filter_system_calls()}
 
 
 # --- Landlock: read anywhere, write beneath the scratch directory (Linux 5.13 and later) ---
 
 _WRITES = 0x1FFF & ~0b1101  # write, remove and make files of every kind; not execute, read, list
 _WRITES_SINCE = ((2, 1 << 13), (3, 1 << 14))  # (version of the interface, right): link across folders, truncate
+_FILE_WRITES = 0b10 | 1 << 14  # what a rule for a file may name: write, truncate
 _RULE_PATH_BENEATH = 1
 
 
@@ -144,7 +147,11 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(444, None, ctypes.c_size_t(0), 1)))
 
 
-def _landlock(scratch: Path) -> str:
+def confine_files(scratch: Path, devices: Sequence[Path] = ()) -> str:
+    """Read anywhere, write beneath ``scratch`` and to ``devices`` (files or folders) only, programs started from here included.
+
+    What was had: ``"read-only outside the scratch directory"``, or why not.
+    """
     version = landlock_version()
     writes = _WRITES | sum(right for since, right in _WRITES_SINCE if version >= since)
     rules = struct.pack("<Q", writes)
@@ -152,7 +159,9 @@ def _landlock(scratch: Path) -> str:
     if ruleset < 0:
         return f"not confined: Landlock: {os.strerror(ctypes.get_errno())}"
     _allow(ruleset, scratch, writes)
-    _allow(ruleset, Path("/dev/null"), 0b10)
+    for path in (Path("/dev/null"), *devices):
+        if path.exists():
+            _allow(ruleset, path, writes if path.is_dir() else _FILE_WRITES & writes)
     done = _libc.syscall(446, ruleset, 0) == 0
     reason = os.strerror(ctypes.get_errno())
     os.close(ruleset)

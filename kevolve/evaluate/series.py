@@ -4,42 +4,75 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
-from kevolve.evaluate.pairs import Answer, Block, Pair, PairPlan, SideFailed, Sizes, run_pair
+from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
+from kevolve.evaluate.resident import batch_size
+from kevolve.evaluate.runner import Answer, Block, PairPlan, SideFailed
 from kevolve.evaluate.statistics import pair_log_ratio, round_log_ratio
 
-# How much slower than it claims the judge's clock must find a candidate, in every pair, before that is no accident.
+# How much slower than it claims the judge's clock must find a candidate, in every pair, before that is no accident; beyond it, for calls
+# as launched, the policy's ``bound_us``.
 _BOUND_RATIO = 1.5
-_BOUND_US = 10.0
+_REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
+_LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
 
 
 class Series:
-    """The pairs of one measurement so far."""
+    """The pairs of one measurement so far. ``alone``: held while a pair runs, so that nothing else is on the device."""
 
-    def __init__(self, sides: Mapping[str, Opener], plan: PairPlan, rng: random.Random) -> None:
+    def __init__(
+        self,
+        sides: Mapping[str, Opener],
+        plan: PairPlan,
+        rng: random.Random,
+        *,
+        alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+        uncaptured: Mapping[str, str] | None = None,
+    ) -> None:
         self.plan = plan
         self.rng = rng
         self.pairs: list[Pair] = []
         self.unavailable: dict[str, str] = {}
+        self.uncaptured = dict(uncaptured or {})
         self._sides = dict(sides)
         self._sizes: Sizes | None = None
+        self._alone = alone
+        self._asked: set[int] | None = None  # pairs whose outputs are asked for; None: all
 
     def run(self, count: int) -> None:
         """``count`` pairs more. A baseline that fails is left out from then on; what it gave before does not count."""
-        wanted = len(self.pairs) + count
+        wanted, most = len(self.pairs) + count, self.plan.policy.answered
+        if most is not None:
+            most = 1 if batch_size(self.plan.pool.layout, 2) == 1 else most  # large inputs, and so most often large outputs
+            self._asked = set(self.rng.sample(range(len(self.pairs), wanted), min(most, count)))
         while len(self.pairs) < wanted and len(self._sides) > 1:
             try:
-                pair, self._sizes = run_pair(self._sides, self.plan, self._sizes, self.rng)
+                self._serve(min(wanted - len(self.pairs), self.plan.policy.pairs_a_process))
             except SideFailed as failed:
                 if failed.side == CANDIDATE:
                     raise
                 self.unavailable[failed.side] = failed.error.message
                 del self._sides[failed.side]
-            else:
+
+    def _serve(self, count: int) -> None:
+        """``count`` pairs of the same processes; from the second on with other buffers."""
+        with opened(self._sides, self.plan, self.rng, self.uncaptured) as runners:
+            for number in range(count):
+                with self._alone():
+                    for runner in runners.values() if number else ():
+                        runner.again(self.rng.randrange(1 << 62))
+                    pair, self._sizes = run_pair(runners, self._next_plan(), self._sizes, self.rng)
                 self.pairs.append(pair)
+
+    def _next_plan(self) -> PairPlan:
+        """The plan of the next pair: outputs are asked for in a few, chosen at random, where that is costly."""
+        return replace(self.plan, answers=self.plan.answers and (self._asked is None or len(self.pairs) in self._asked))
 
     @property
     def baselines(self) -> list[str]:
@@ -62,21 +95,57 @@ class Series:
 
     def log_ratios(self, baseline: str) -> list[float]:
         """A log speedup a pair. Eager is taken as launched; any other in its faster form, against the candidate's faster form."""
-        return [pair_log_ratio(_rounds(pair, baseline)) for pair in self.pairs]
+        if baseline == EAGER:
+            replayed = {baseline: False, CANDIDATE: False}
+        else:
+            replayed = {side: self.replays_faster(side) for side in (baseline, CANDIDATE)}
+        return [pair_log_ratio(_rounds(pair, baseline, replayed)) for pair in self.pairs]
+
+    def replays_faster(self, side: str) -> bool:
+        """Whether a side's calls are quicker replayed than launched: one form for all of its blocks."""
+        blocks = self.blocks(side)
+        times = forms(blocks)
+        whole = all(block.replayed_us is not None for block in blocks)
+        return whole and times["replayed"] == faster(times)
 
     def overclaimed(self) -> str | None:
         """Why the candidate's clock is not to be believed: the judge's found it slower in every pair; or None."""
-        ratios = []
-        for pair in self.pairs:
-            claimed = _mean_us(pair.blocks[CANDIDATE])
-            if pair.host_us is None or pair.host_us < _BOUND_RATIO * claimed + _BOUND_US:
-                return None
-            ratios.append(pair.host_us / claimed)
-        return f"takes {median(ratios):.1f} times what its process claims by the judge's clock, in every pair" if ratios else None
+        launched = [(pair.host_us, _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
+        replayed = [(pair.replayed_host_us, _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
+        return (
+            _overclaimed(launched, _BOUND_RATIO, self.plan.policy.bound_us)
+            or _overclaimed(replayed, _REPLAYED_RATIO, _REPLAYED_US)
+            or _inconsistent(launched, replayed)
+        )
+
+
+def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:
+    """``times``: by pair the judge's and the claimed, microseconds a call; ``most`` times the claim and ``slack_us`` are believed."""
+    ratios = []
+    for host_us, claimed in times:
+        if host_us is None or claimed is None or host_us < most * claimed + slack_us:
+            return None
+        ratios.append(host_us / claimed)
+    return f"takes {median(ratios):.1f} times what its process claims by the judge's clock, in every pair" if ratios else None
+
+
+def _inconsistent(launched: Sequence[tuple[Any, Any]], replayed: Sequence[tuple[Any, Any]]) -> str | None:
+    """Why the launched times cannot be true beside the replayed ones: a call does not get quicker by being launched; or None."""
+    ratios = []
+    for (_, single), (_, captured) in zip(launched, replayed, strict=True):
+        if single is None or captured is None or single >= _LEAST_LAUNCHED * captured - _LAUNCHED_US:
+            return None
+        ratios.append(captured / single)
+    return f"claims calls {median(ratios):.1f} times as quick launched as replayed, in every pair" if ratios else None
 
 
 def _mean_us(blocks: Sequence[Block]) -> float:
     return math.fsum(block.launched_us for block in blocks) / len(blocks)
+
+
+def _mean_replayed_us(blocks: Sequence[Block]) -> float | None:
+    times = [block.replayed_us for block in blocks if block.replayed_us is not None]
+    return math.fsum(times) / len(times) if times else None
 
 
 def forms(blocks: Sequence[Block]) -> dict[str, float | None]:
@@ -90,9 +159,9 @@ def faster(times: Mapping[str, float | None]) -> float:
     return min(value for value in times.values() if value is not None)
 
 
-def _rounds(pair: Pair, baseline: str) -> list[float]:
+def _rounds(pair: Pair, baseline: str, replayed: Mapping[str, bool]) -> list[float]:
     def figures(side: str) -> list[float]:
-        return [block.launched_us if baseline == EAGER else block.fastest_us() for block in pair.blocks[side]]
+        return [block.in_form(replayed=replayed[side]) for block in pair.blocks[side]]
 
     slow, fast = figures(baseline), figures(CANDIDATE)
     return [round_log_ratio(slow[place : place + 2], fast[place : place + 2]) for place in range(0, len(fast), 2)]

@@ -100,11 +100,20 @@ def check_outputs(outputs: Sequence[Any], inputs: Sequence[Any], *, trusted: boo
             )
     if trusted:
         return
+    _check_devices(outputs, inputs)
     ranges = [_extent(value) for value in inputs if isinstance(value, torch.Tensor)]
     for position, output in enumerate(outputs):
         start, end = _extent(output)
         if start < end and any(start < other_end and other_start < end for other_start, other_end in ranges):
             raise BadOutput(f"output {position}: expected memory of its own, got memory of an input")
+
+
+def _check_devices(outputs: Sequence[torch.Tensor], inputs: Sequence[Any]) -> None:
+    """Outputs lie where the inputs do."""
+    devices = {value.device for value in inputs if isinstance(value, torch.Tensor)}
+    for position, output in enumerate(outputs):
+        if len(devices) == 1 and output.device not in devices:
+            raise BadOutput(f"output {position}: expected a tensor on {devices.pop()}, got one on {output.device}")
 
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:

@@ -33,16 +33,21 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def block_mean(times: Sequence[float]) -> float:
+def block_mean(times: Sequence[float], *, trim: float = 0.0) -> float:
     """The mean of a block's times, those beyond twice their median counted as that.
+
+    ``trim``: the share of the shortest and of the longest times that is left out first (a device's clock knows no interruptions of the
+    host's but waits for its launches).
 
     A call that the system interrupted for milliseconds says nothing of a kernel of microseconds. Both sides are cut alike, and the
     judge's own clock, which cuts nothing, bounds what a kernel could hide there. Raises ``ValueError`` for none.
     """
     if not times:
         raise ValueError("a block: expected at least one time, got none")
+    cut = int(trim * len(times))
+    kept = sorted(times)[cut : len(times) - cut]
     most = OUTLIER * median(times)
-    return math.fsum(min(value, most) for value in times) / len(times)
+    return math.fsum(min(value, most) for value in kept) / len(kept)
 
 
 def round_log_ratio(baseline: Sequence[float], candidate: Sequence[float]) -> float:

@@ -1,8 +1,9 @@
 """The worker's side of timing: blocks of calls on never-seen contents, and the outputs of some for the judge to verify.
 
-Commands: ``time_inputs`` (the pool of contents), ``time_block`` (timed calls), ``time_bound`` (calls for the judge's own clock),
+Commands: ``time_inputs`` (the pool of contents), ``time_again`` (other buffers and contents), ``time_graph`` (capture calls),
+``time_block`` (timed calls), ``time_replay`` (timed replays of captured ones), ``time_bound`` (calls for the judge's own clock),
 ``time_outputs`` (what a timed call returned), ``time_compiler`` (import torch.compile, to fork from). Every call of a process has a
-number, counted from 0 over all its blocks.
+number, counted from 0 over all its blocks since its contents began.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 
 from kevolve.evaluate.arena import Filler
 from kevolve.evaluate.contents import Contents
+from kevolve.evaluate.resident import REPLAYED_FROM, Resident, batch_size, captured_numbers, replayed_numbers, set_count
 from kevolve.evaluate.state import as_tuple
+from kevolve.targets import CaptureError
 
 if TYPE_CHECKING:
     from kevolve.evaluate.worker import WorkerState
@@ -33,21 +36,33 @@ _SLOT = "timed"  # where the session lies in the worker's named sets
 class Session:
     """The timed calls of one process."""
 
-    contents: Contents
+    contents: Contents | Resident
     constants: dict[int, Any]  # by position: what the kernel's own preparation made of ``constant=`` inputs
     mutates: tuple[int, ...]
     number: int = 0
     last: tuple[Any, ...] = ()
     kept: list[tuple[Any, ...]] = field(default_factory=list)  # outputs of the last calls
+    graphs: Any = None  # captured calls
+    replay_number: int = REPLAYED_FROM  # captured calls have numbers of their own
+    replayed: list[tuple[Any, ...]] = field(default_factory=list)  # outputs of the last replay
 
     def next_inputs(self) -> tuple[Any, ...]:
         """The inputs of the next call."""
-        inputs = list(self.contents.inputs(self.number))
+        self.last = self._prepared(self.contents.inputs(self.number))
         self.number += 1
+        return self.last
+
+    def inputs_into(self, number: int, into: int) -> tuple[Any, ...]:
+        """The inputs of call ``number`` in the buffers of one set."""
+        assert isinstance(self.contents, Resident)
+        self.replay_number = number + 1
+        return self._prepared(self.contents.inputs(number, into))
+
+    def _prepared(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        inputs = list(given)
         for position, prepared in self.constants.items():
             inputs[position] = prepared
-        self.last = tuple(inputs)
-        return self.last
+        return tuple(inputs)
 
 
 class _Batch(Sequence[tuple[Any, ...]]):
@@ -83,14 +98,50 @@ def handle(state: WorkerState, command: str, arguments: Mapping[str, Any], fds: 
 
 def _inputs(state: WorkerState, arguments: Mapping[str, Any], fd: int) -> dict[str, Any]:
     """Map a pool; ``layout``, ``seed``, ``mutates`` (positions) as the judge has them. Answers how many calls were made already."""
-    contents = Contents(fd, arguments["layout"], arguments["seed"], place=state.target.place)
+    layout, policy = arguments["layout"], state.target.blocks
+    state.inputs.pop(_SLOT, None)  # a former session's memory is free before the next one's is taken
+    contents: Contents | Resident
+    if policy.sets > 1:
+        sets = set_count(layout, policy.sets, policy.sets_bytes)
+        state.target.reallocate(arguments["seed"])
+        contents = Resident(fd, layout, arguments["seed"], place=state.target.place, sets=sets)
+    else:
+        contents = Contents(fd, layout, arguments["seed"], place=state.target.place)
     session = Session(contents=contents, constants={}, mutates=tuple(arguments.get("mutates", ())))
-    if state.constant:
-        prepared = state.prepared(contents.inputs(0))
-        session.constants = {position: prepared[position] for position in state.constant}
+    _prepare_constants(state, session)
     state.inputs[_SLOT] = [(session,)]
     gc.freeze()
     return {"calls": _settle(state, session)}
+
+
+def _prepare_constants(state: WorkerState, session: Session) -> None:
+    if state.constant:
+        prepared = state.prepared(session.contents.inputs(0))
+        session.constants = {position: prepared[position] for position in state.constant}
+
+
+def _again(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """Other buffers, other contents (``seed``), calls counted from 0: as good as another process."""
+    assert isinstance(session.contents, Resident)
+    session.kept, session.replayed, session.last, session.graphs, session.constants = [], [], (), None, {}
+    session.contents.release(arguments["seed"])
+    state.target.reallocate(arguments["seed"])
+    session.number, session.replay_number = 0, REPLAYED_FROM
+    _prepare_constants(state, session)
+    return {"calls": _settle(state, session)}
+
+
+def _graph(state: WorkerState, session: Session, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
+    """Capture a call on every input set. ``refused``: why that is not possible; the process must then be replaced."""
+    contents = session.contents
+    assert isinstance(contents, Resident)
+    numbers = captured_numbers(contents.layout, contents.seed, session.replay_number, contents.sets)
+    sets = [session.inputs_into(number, into) for into, number in enumerate(numbers)]
+    try:
+        session.graphs = state.target.capture(_callable(state), sets, batch_size(contents.layout, contents.sets))
+    except CaptureError as error:
+        return {"refused": str(error)}
+    return {}
 
 
 def _settle(state: WorkerState, session: Session) -> int:
@@ -100,6 +151,7 @@ def _settle(state: WorkerState, session: Session) -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         state.call(session.next_inputs())
         calm = calm + 1 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < _FEW_FAULTS else 0
+    state.target.synchronise()
     return session.number
 
 
@@ -131,6 +183,28 @@ def _block(state: WorkerState, session: Session, arguments: Mapping[str, Any], _
     return {"launched_us": list(times.launched_us), "replayed_us": replayed}
 
 
+def _replay(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """``count`` timed replays, each on contents never seen; times in microseconds a call, one for each replay."""
+    contents, graphs = session.contents, session.graphs
+    assert isinstance(contents, Resident)
+    batch = batch_size(contents.layout, contents.sets)
+    numbers = replayed_numbers(
+        contents.layout, contents.seed, session.replay_number, count=int(arguments["count"]), sets=contents.sets, batch=batch
+    )
+    gc.disable()
+    times = []
+    for replay, calls in enumerate(numbers):
+        group = replay % graphs.groups
+        given = [session.inputs_into(number, group * batch + place) for place, number in enumerate(calls)]
+        times.append(graphs.time(group))
+    gc.enable()
+    session.replayed = [
+        as_tuple(output) + tuple(inputs[position] for position in session.mutates)
+        for output, inputs in zip(graphs.outputs(group), given, strict=True)
+    ]
+    return {"replayed_us": times}
+
+
 def _callable(state: WorkerState) -> Any:
     """The kernel itself where nothing needs to stand between."""
     if state.grad or state.loaded is None:
@@ -151,7 +225,12 @@ def _snapshot(outputs: Sequence[Any], session: Session) -> tuple[Any, ...] | Non
 
 
 def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
-    """Calls one after another with nothing between them, for the judge to time by its own clock."""
+    """Calls (or replays) one after another with nothing between them, for the judge to time by its own clock."""
+    if arguments.get("form") == "replayed":
+        for number in range(int(arguments["count"])):
+            session.graphs.replay(number % session.graphs.groups)
+        state.target.synchronise()
+        return {}
     inputs, call = session.next_inputs(), _callable(state)
     session.kept = []
     for _number in range(int(arguments["count"])):
@@ -162,8 +241,9 @@ def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _
 
 def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
     """The outputs of the call ``back`` before the last one timed, or of the earliest kept, into the output arena."""
-    back = min(int(arguments["back"]), len(session.kept) - 1)
-    found = session.kept[-1 - back]
+    held = session.replayed if arguments.get("form") == "replayed" else session.kept
+    back = min(int(arguments["back"]), len(held) - 1)
+    found = held[-1 - back]
 
     def grow(size: int) -> None:
         state.channel.send({"grow": size})
@@ -173,4 +253,11 @@ def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any],
     return {"outputs": [[filler.put(state.target.fetch(value.detach())) for value in found]], "back": back}
 
 
-_COMMANDS = {"time_block": _block, "time_bound": _bound, "time_outputs": _outputs}
+_COMMANDS = {
+    "time_again": _again,
+    "time_graph": _graph,
+    "time_block": _block,
+    "time_replay": _replay,
+    "time_bound": _bound,
+    "time_outputs": _outputs,
+}

@@ -21,11 +21,13 @@ from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Contents, Pool, case_pool
 from kevolve.evaluate.floor import case_work, floor_us, fraction_of_light, suspect
 from kevolve.evaluate.materialise import grad_outputs
+from kevolve.evaluate.method import method
 from kevolve.evaluate.oracle import ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.pairs import Hack, PairPlan, SideFailed
+from kevolve.evaluate.referee import can_be_told
+from kevolve.evaluate.runner import Hack, PairPlan, SideFailed
 from kevolve.evaluate.series import Series, faster, forms
-from kevolve.evaluate.statistics import CONFIDENCE, FEWEST_PAIRS, Interval, interval, undecided, verdict
+from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, interval, undecided, verdict
 from kevolve.evaluate.verification import verify
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Peaks, Target
@@ -33,7 +35,6 @@ from kevolve.targets import Peaks, Target
 _VERIFY_S = 0.6  # seconds for oracle and comparison a case, beyond the first verified call
 _EXTENSION = 2  # an undecided verdict is looked at once more, with this many times the pairs
 _QUICK_PAIRS = 2
-_QUICK_BUDGET_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Measurement:
     time_us: Mapping[str, float | None] = field(default_factory=dict)
     baseline_us: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     speedup: Mapping[str, Interval] = field(default_factory=dict)
+    log_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by pair: what the intervals are made of
     unavailable: Mapping[str, str] = field(default_factory=dict)
     floor_us: float | None = None
     speed_of_light: float | None = None
@@ -93,7 +95,7 @@ def measure(
     unread: frozenset[str] = frozenset(),
     templates: Templates | None = None,
     pool: Pool | None = None,
-    budget_s: float = 2.0,
+    budget_s: float | None = None,
     deadline_s: float = 60.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
@@ -102,7 +104,7 @@ def measure(
     ``seed``: secret; contents, orders and verified calls follow from it. ``pairs``: at least 7, twice as many where the first look
     leaves ``min_speedup`` inside the interval (a modelled target takes one). ``peaks``, ``unread``: for the speed of light.
     ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
-    of the first look should take. ``deadline_s``: for one block.
+    of the first look should take (None: the target's policy says). ``deadline_s``: for one block.
     What the description or the reference raises on the case's own inputs is a RUNTIME_ERROR that says so.
     Raises ``ValueError`` for an unknown baseline.
     """
@@ -118,7 +120,8 @@ def measure(
             return Measurement(outcome=failed.outcome(Stage.PAIRED))
         sides = _openers(subject, baselines, contents, compiled)
         wanted = 1 if target.modelled else pairs
-        series = Series(sides, _plan(subject, contents, budget_s / wanted, deadline_s, clock), rng)
+        seconds = target.blocks.budget_s if budget_s is None else budget_s
+        series = _series(subject, sides, _plan(subject, contents, seconds / wanted, deadline_s, clock), rng)
         try:
             series.run(wanted)
             if not target.modelled and _wants_more(series, baselines, spec.min_speedup):
@@ -165,7 +168,8 @@ def quick(
             return QuickTime(outcome=failed.outcome(Stage.QUICK))
         sides = _openers(subject, (first,), contents, compiled)
         wanted = 1 if target.modelled else pairs
-        series = Series(sides, replace(_plan(subject, contents, _QUICK_BUDGET_S / wanted, deadline_s, clock), answers=verified), rng)
+        plan = replace(_plan(subject, contents, target.blocks.quick_budget_s / wanted, deadline_s, clock), answers=verified)
+        series = _series(subject, sides, plan, rng)
         try:
             series.run(wanted)
         except SideFailed as failed:
@@ -175,7 +179,9 @@ def quick(
         outcome = Outcome(status=Status.PASSED, stage=Stage.QUICK)
         if verified:
             try:
-                outcome, _ = verify(spec, case, contents, series.answers, budget_s=0.0, rng=rng, clock=clock)
+                outcome, _ = verify(
+                    spec, case, contents, series.answers, workers=workers, target=target, budget_s=0.0, rng=rng, clock=clock
+                )
             except ReferenceFailed as failed:
                 return QuickTime(outcome=failed.outcome(Stage.QUICK))
         if first in series.unavailable:
@@ -213,6 +219,26 @@ def _openers(subject: Subject, baselines: Sequence[str], pool: Pool, templates: 
     )
 
 
+def _series(subject: Subject, sides: Mapping[str, Opener], plan: PairPlan, rng: random.Random) -> Series:
+    """Pairs that have the device to themselves; baselines that could not be captured before are not tried again."""
+    return Series(
+        sides,
+        plan,
+        rng,
+        alone=lambda: subject.workers.holds.alone(subject.target),
+        uncaptured=subject.workers.uncaptured.get(_case_key(subject)),
+    )
+
+
+def _note_uncaptured(subject: Subject, series: Series) -> None:
+    known = {side: reason for side, reason in series.uncaptured.items() if side != CANDIDATE}
+    subject.workers.uncaptured[_case_key(subject)] = known
+
+
+def _case_key(subject: Subject) -> tuple[str, ...]:
+    return (subject.spec.nodeid, subject.spec.hash, subject.case.id, subject.target.name)
+
+
 def _plan(subject: Subject, pool: Pool, pair_s: float, deadline_s: float, clock: Callable[[], float]) -> PairPlan:
     return PairPlan(
         policy=subject.target.blocks,
@@ -221,8 +247,15 @@ def _plan(subject: Subject, pool: Pool, pair_s: float, deadline_s: float, clock:
         budget_s=pair_s,
         deadline_s=deadline_s,
         exact=subject.target.modelled,
+        judged_from=_judged_from(subject),
         clock=clock,
     )
+
+
+def _judged_from(subject: Subject) -> int | None:
+    """The elements of outputs from which the device judges them; None where it cannot."""
+    draw = Draw(values=subject.case.values, seed=0)
+    return getattr(subject.target, "judges_from", None) if can_be_told(subject.spec, draw) else None
 
 
 @contextmanager
@@ -247,8 +280,17 @@ def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[st
     """The record's figures and the outcome, correctness first."""
     if not series.pairs:
         return _unmeasured("; ".join(f"{side}: {why}" for side, why in series.unavailable.items()) or "no baseline", series.unavailable)
+    _note_uncaptured(subject, series)
     outcome, verified = verify(
-        subject.spec, subject.case, pool, series.answers, budget_s=_VERIFY_S, rng=series.rng, clock=series.plan.clock
+        subject.spec,
+        subject.case,
+        pool,
+        series.answers,
+        workers=subject.workers,
+        target=subject.target,
+        budget_s=_VERIFY_S,
+        rng=series.rng,
+        clock=series.plan.clock,
     )
     speedup = {side: interval(series.log_ratios(side)) for side in series.baselines}
     times = {side: forms(series.blocks(side)) for side in (CANDIDATE, *series.baselines)}
@@ -261,12 +303,13 @@ def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[st
         time_us=times[CANDIDATE],
         baseline_us={side: times[side] for side in series.baselines},
         speedup=speedup,
+        log_ratios={side: tuple(series.log_ratios(side)) for side in series.baselines},
         unavailable=series.unavailable,
         floor_us=floor,
         speed_of_light=fraction_of_light(floor, time_us),
         pairs=len(series.pairs),
         verified=verified,
-        method=_method(series, subject.target),
+        method=method(series, subject.target),
         samples_s=tuple(block.launched_us / 1e6 for block in series.blocks(CANDIDATE)),
     )
 
@@ -295,27 +338,6 @@ def _speed_outcome(
         return Outcome(status=status, stage=Stage.PAIRED)
     message = f"{found.estimate:.3f}x over {first} [{found.low:.3f}, {found.high:.3f}], expected at least {threshold:g}x"
     return Outcome(status=status, stage=Stage.PAIRED, message=message)
-
-
-def _method(series: Series, target: Target) -> str:
-    if target.modelled:
-        return "one pair by the target's model"
-    policy = target.blocks
-    rounds = len(series.pairs[0].blocks[CANDIDATE]) // 2
-    block_us = min(policy.min_us, *(block.launched_us * block.calls for block in series.blocks(CANDIDATE)))
-    return (
-        f"{len(series.pairs)} process pairs x {rounds} palindromic rounds of blocks of at least {block_us / 1e3:.2g} ms, "
-        f"{policy.warm_calls} untimed calls after a hand-over, {_contents(series)}, cache {policy.cache}; mean log ratio a pair, "
-        f"{CONFIDENCE:.0%} Student interval over pairs"
-    )
-
-
-def _contents(series: Series) -> str:
-    """Where the contents of the timed calls came from, for the record."""
-    sets = series.plan.pool.sets
-    if sets is None:
-        return "contents never seen before"
-    return f"{sets} input sets in rotation, so that contents repeat" if series.repeated else f"{sets} input sets, none twice in a process"
 
 
 def _unmeasured(reason: str, unavailable: Mapping[str, str] | None = None) -> Measurement:

@@ -5,17 +5,33 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from kevolve.evaluate.client import Workers
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.contents import Contents, Pool
 from kevolve.evaluate.oracle import expect
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.pairs import Answer
+from kevolve.evaluate.referee import TimedCall, judged
+from kevolve.evaluate.resident import Resident
+from kevolve.evaluate.runner import Answer
 from kevolve.spec.spec import Case, Draw, Spec
+
+if TYPE_CHECKING:
+    from kevolve.targets import Target
 
 
 def verify(
-    spec: Spec, case: Case, pool: Pool, answers: Sequence[Answer], *, budget_s: float, rng: random.Random, clock: Callable[[], float]
+    spec: Spec,
+    case: Case,
+    pool: Pool,
+    answers: Sequence[Answer],
+    *,
+    workers: Workers,
+    target: Target,
+    budget_s: float,
+    rng: random.Random,
+    clock: Callable[[], float],
 ) -> tuple[Outcome, int]:
     """Compare answers in random order: one in any case, more while ``budget_s`` lasts. The first failure or PASSED, and how many.
 
@@ -28,7 +44,7 @@ def verify(
         start = clock()
         if count and start + longest > end:
             break
-        outcome, unreliable = _verified(spec, case, pool, answer)
+        outcome, unreliable = _verified(spec, case, pool, answer, workers, target)
         count += unreliable is None
         reason = unreliable or reason
         longest = max(longest, clock() - start)
@@ -39,13 +55,26 @@ def verify(
     return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=f"no timed call could be verified: {reason}"), 0
 
 
-def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer) -> tuple[Outcome, str | None]:
+def _verified(spec: Spec, case: Case, pool: Pool, answer: Answer, workers: Workers, target: Target) -> tuple[Outcome, str | None]:
     """The comparison of one answer, and why outputs of it could not be compared."""
-    contents = Contents(pool.fd, pool.layout, answer.seed).catch_up(answer.number)
-    inputs = contents[: len(contents) - pool.grad_outputs]
     draw = Draw(values=case.values, seed=pool.draw_seed(answer.number, answer.seed))
-    expected = expect(spec, draw, inputs)
-    outcome = compare(spec, expected, answer.outputs, inputs, draw=draw, stage=Stage.PAIRED)
+    if answer.held is not None:
+        call = TimedCall(pool=pool, seed=answer.seed, number=answer.number)
+        judgement = judged(workers, target, spec, draw, call, answer.held, stage=Stage.PAIRED)
+        outcome, unreliable = judgement.outcomes[0], judgement.reason
+    else:
+        inputs = _inputs(pool, answer, target)
+        expected = expect(spec, draw, inputs)
+        outcome, unreliable = compare(spec, expected, answer.outputs, inputs, draw=draw, stage=Stage.PAIRED), expected.unreliable
     if not outcome.passed:
         outcome = replace(outcome, message=f"timed call {answer.number} on contents it had not seen before: {outcome.message}")
-    return outcome, expected.unreliable
+    return outcome, unreliable
+
+
+def _inputs(pool: Pool, answer: Answer, target: Target) -> tuple[object, ...]:
+    """The inputs of the call again, gradients of the outputs left out."""
+    if target.blocks.sets > 1:
+        made = Resident(pool.fd, pool.layout, answer.seed).inputs(answer.number)
+    else:
+        made = Contents(pool.fd, pool.layout, answer.seed).catch_up(answer.number)
+    return made[: len(made) - pool.grad_outputs]

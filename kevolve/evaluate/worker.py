@@ -15,6 +15,7 @@ import mmap
 import os
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -54,9 +55,10 @@ def _enter(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...])
 
 def _confine(state: WorkerState, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
     """Give up what an untrusted candidate may not have."""
-    programs = bool(state.fields["programs"])
-    limits = sandbox.from_json(state.fields["limits"])
-    return {"isolation": dict(sandbox.confine(limits, scratch=Path(state.fields["scratch"]), programs=programs))}
+    programs, writes = bool(state.fields["programs"]), state.fields["writes"]
+    limits, scratch = sandbox.from_json(state.fields["limits"]), Path(state.fields["scratch"])
+    devices = None if writes is None else [Path(path) for path in writes]
+    return {"isolation": dict(sandbox.confine(limits, scratch=scratch, programs=programs, devices=devices))}
 
 
 def _load_candidate(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
@@ -138,12 +140,13 @@ class _Recorder(TorchDispatchMode):
 
 
 def _trace(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
-    mapped, recorder = Mapped(fds[0], arguments["layout"]), _Recorder()
+    mapped, recorder = _mapped(state, fds[0], arguments["layout"]), _Recorder()
     for number in range(len(mapped.layout)):
         state.begin(number)
-        inputs = state.prepared(_placed(state, mapped.take(number)))
+        inputs = state.prepared(mapped.take(number))
         with recorder:
             outputs = state.call(inputs)
+        state.target.synchronise()
         check_outputs(outputs, inputs, trusted=state.trusted)
     return {"operators": list(recorder.names)}
 
@@ -154,7 +157,7 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
     ``mutates``: positions of inputs that the call may change; it gets private copies, whose final state is returned after the outputs.
     An item's outputs are read only after the next call, so that one buffer given out twice shows.
     """
-    mapped = Mapped(fds[0], arguments["layout"])
+    mapped = _mapped(state, fds[0], arguments["layout"])
     mutates = tuple(arguments.get("mutates", ()))
     filler = Filler(fds[1], lambda size: _grow(state, size))
     count, repeat = len(mapped.layout), list(arguments.get("repeat", ()))
@@ -162,12 +165,13 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
     held: tuple[Any, ...] | None = None
     for number in [*range(count), *repeat]:
         state.begin(number)
-        outputs = _outputs(state, _placed(state, mapped.take(number)), mutates)
+        outputs = _outputs(state, mapped.take(number), mutates)
         if held is not None:
             metas.append(_filled(state, filler, held))
         held = outputs
     if held is not None:
         metas.append(_filled(state, filler, held))
+    mapped.give_back(state.target.fetch)
     return {"outputs": metas[:count], "repeated": metas[count:]}
 
 
@@ -183,6 +187,13 @@ def _outputs(state: WorkerState, inputs: list[Any], mutates: Sequence[int]) -> t
 
 def _filled(state: WorkerState, filler: Filler, outputs: tuple[Any, ...]) -> list[Any]:
     return [filler.put(state.target.fetch(output.detach())) for output in outputs]
+
+
+def _mapped(state: WorkerState, fd: int, layout: list[Any]) -> Mapped:
+    """The items of an arena, moved to the target's device in one piece."""
+    if state.target is None:
+        raise RuntimeError('the target is unknown: send "enter" first')
+    return Mapped(fd, layout, place=state.target.place)
 
 
 def _placed(state: WorkerState, inputs: list[Any]) -> list[Any]:
@@ -256,6 +267,14 @@ def _answer(state: WorkerState, message: Message) -> tuple[dict[str, Any], tuple
         from kevolve.evaluate import timed  # here, because it imports this module
 
         return timed.handle(state, command, arguments, message.fds)
+    if command == "ahead":
+        from kevolve.evaluate import ahead_worker  # as above
+
+        return ahead_worker.handle(state, arguments, message.fds), ()
+    if command == "judge":
+        from kevolve.evaluate import referee  # here: only one process of a run needs it
+
+        return referee.handle(state, arguments, message.fds), ()
     if command not in _COMMANDS:
         raise ValueError(f"unknown command {command!r}; expected {', '.join(_COMMANDS)} or time_…")
     return _COMMANDS[command](state, arguments, message.fds), ()
@@ -265,7 +284,8 @@ def _failure(state: WorkerState, error: BaseException) -> dict[str, Any]:
     """What a candidate's author needs of an exception: type, message, and the lines of the candidate's own file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == state.source]
     lines = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames[-_TRACEBACK_LINES:]]
-    return {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE], "traceback": lines}
+    explain = getattr(state.target, "explain", str)
+    return {"type": type(error).__name__, "message": explain(str(error))[:_LONGEST_MESSAGE], "traceback": lines}
 
 
 def serve(state: WorkerState) -> NoReturn:
@@ -291,7 +311,8 @@ def _settle(state: WorkerState) -> None:
     """A working directory, home and temporary directory of our own."""
     scratch = state.fields["scratch"]
     os.chdir(scratch)
-    os.environ |= {"HOME": scratch, "TMPDIR": scratch}
+    os.environ |= {"HOME": scratch, "TMPDIR": scratch, "TRITON_HOME": scratch}  # Triton reads HOME when it is imported, in the server
+    tempfile.tempdir = None  # the server may have looked for one, elsewhere
     state.progress = mmap.mmap(_PROGRESS_FD, mmap.PAGESIZE)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from kevolve.targets import Target
@@ -38,6 +39,71 @@ class Loaded:
     call: Callable[..., Any]
     backward: Callable[..., Any] | None = None
     prepare: Callable[..., Any] | None = None
+
+
+class Ahead(Protocol):
+    """Inside it a candidate's launches are compiled instead of launched; in a child that holds no device."""
+
+    timed: bool  # set while the entry runs on a case that will be timed
+
+    def fake(self, dtype: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Any:
+        """A tensor without contents to call the entry with; ``strides`` and ``offset`` in elements."""
+        ...
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait for the compiler, ``timeout_s`` at the most before nothing more is begun."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Why launches would fail: what the compiler refused."""
+        ...
+
+    def disturbances(self) -> list[str]:
+        """What kept the compiler from its work and is no fault of the kernels."""
+        ...
+
+    def archive(self) -> bytes:
+        """What was compiled, for ``keep``."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many specialisations were compiled."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """How many were left to their first launch."""
+        ...
+
+
+@runtime_checkable
+class CompilesAhead(Protocol):
+    """What a language provides besides where kernels are specialised as they are launched, and can be compiled before that.
+
+    ``ahead`` runs in the worker, the others in the judge; ``Language.load`` finds what was kept beside its artifact.
+    """
+
+    def ahead(self, arch: str, *, jobs: int, folder: Path) -> AbstractContextManager[Ahead]:
+        """The context for architecture ``arch`` (``"sm90"``), ``jobs`` compilations at a time, into ``folder``."""
+        ...
+
+    def keep(self, artifact: Path, key: str, arch: str, archive: bytes) -> Mapping[str, float]:
+        """Keep what a child compiled beside ``artifact`` under ``key``, and say what it needs. Raises ``BuildError`` on a forged one."""
+        ...
+
+    def kept(self, artifact: Path, key: str, arch: str) -> Mapping[str, float] | None:
+        """What ``keep`` said of this ``key``, or None where nothing is kept."""
+        ...
+
+
+@runtime_checkable
+class BuildsFor(Protocol):
+    """What a language provides besides whose compiler needs no device to build for one."""
+
+    def build_for(self, source: str, *, arch: str, cache: Path, timeout_s: float) -> Built:
+        """As ``Language.build``, for a named architecture (``"sm90"``). Raises ``BuildError``."""
+        ...
 
 
 class Language(Protocol):

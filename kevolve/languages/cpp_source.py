@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 _TOKEN = re.compile(
     r"""
@@ -78,9 +79,10 @@ _INCLUDE = re.compile(r"^[ \t]*#\s*include\s*<([^>]+)>\s*$")
 _DIRECTIVES = re.compile(r"^\s*#\s*(?:define|undef|if|ifdef|ifndef|elif|else|endif|error|warning|pragma|include)\b|^\s*#\s*$")
 _PRAGMA = re.compile(r"^\s*#\s*pragma\s+(once\b|omp\b|unroll\b|clang\s+loop\b|GCC\s+(?:unroll|ivdep|diagnostic)\b)")
 
+ASSEMBLER = ("asm", "__asm", "__asm__")
 # Names that a kernel has no use for, by what they are for.
 _USES = {
-    "raw assembler": "asm __asm __asm__",
+    "raw assembler": " ".join(ASSEMBLER),
     "starting programs": """
         system popen fork vfork execv execve execvp execvpe execl execlp execle fexecve posix_spawn posix_spawnp
     """,
@@ -132,21 +134,42 @@ _ATTRIBUTES = {
 }
 
 
-def policy_problem(source: str) -> str | None:
+def _no_use(words: list[Token], at: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What a language with C++'s text has beyond it.
+
+    ``header``: whether a file may be included. ``refused``: what the name at a place of the tokens would be used for and may not.
+    ``assembler``: whether the assembler at a place is the device's own, which is allowed.
+    """
+
+    header: Callable[[str], bool] = lambda name: False
+    refused: Callable[[list[Token], int], str | None] = _no_use
+    assembler: Callable[[list[Token], int], bool] = lambda words, at: False
+
+
+CPP = Dialect()
+
+
+def policy_problem(source: str, dialect: Dialect = CPP) -> str | None:
     """What a kernel may not do, with the reason; None where it may be built.
 
     Hardening, not isolation: the sandbox holds where the text deceives.
     """
     found = list(tokens(source))
     for kind, text in found:
-        problem = _directive_problem(text) if kind == "directive" else None
+        problem = _directive_problem(text, dialect) if kind == "directive" else None
         if problem:
             return problem
     words = found + [token for kind, text in found if kind == "directive" for token in _macro_tokens(text)]
     for at, (kind, text) in enumerate(words):
         if kind != "name":
             continue
-        if use := _refused_use(words, at):
+        use = _refused_use(words, at) or dialect.refused(words, at)
+        if use and not (text in ASSEMBLER and dialect.assembler(words, at)):
             return f"{text}: a kernel may not use {use}"
         if text in ("__attribute__", "__declspec") and (named := _attributes(words, at) & _ATTRIBUTES):
             return f"__attribute__(({sorted(named)[0]})): not allowed in a kernel"
@@ -179,12 +202,12 @@ def _attributes(words: list[Token], at: int) -> set[str]:
     return names
 
 
-def _directive_problem(text: str) -> str | None:
+def _directive_problem(text: str, dialect: Dialect) -> str | None:
     line = re.sub(r"/\*.*?\*/|//.*", " ", text.replace("\\\n", " "), flags=re.DOTALL).replace("%:", "#").strip()
     if not _DIRECTIVES.match(line):
         return f"{line:.60}: not a directive that a kernel needs"
     if re.match(r"#\s*include", line):
-        return _include_problem(line)
+        return _include_problem(line, dialect)
     if re.match(r"#\s*pragma", line) and not _PRAGMA.match(line):
         return f"{line:.60}: only omp, unroll and GCC unroll, ivdep or diagnostic pragmas are allowed"
     if re.match(r"#\s*define", line) and "##" in line:
@@ -192,11 +215,11 @@ def _directive_problem(text: str) -> str | None:
     return None
 
 
-def _include_problem(line: str) -> str | None:
+def _include_problem(line: str, dialect: Dialect) -> str | None:
     match = _INCLUDE.match(line)
     if match is None:
         return f"{line:.60}: only #include <…> is allowed"
     name = match[1].strip()
-    if ".." not in name and (name in _STANDARD or name.startswith(("tvm/ffi/", "dlpack/"))):
+    if ".." not in name and (name in _STANDARD or name.startswith(("tvm/ffi/", "dlpack/")) or dialect.header(name)):
         return None
     return f"#include <{name}>: expected a header of the C++ library, omp.h, immintrin.h, tvm/ffi/… or dlpack/…"

@@ -1,7 +1,8 @@
 """Triton: a Python file whose entry function allocates the outputs and launches ``@triton.jit`` kernels.
 
 On the CPU the kernels are interpreted (``TRITON_INTERPRET=1`` in the worker's environment): they are checked there, not timed.
-Triton itself is imported in the worker only.
+For a GPU they are compiled ahead of time (``triton_ahead``), in a child that holds no device. Triton itself is imported in the
+workers only.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from kevolve.languages import Built, Loaded, python_source
+from kevolve.files import write_atomically
+from kevolve.languages import Ahead, BuildError, Built, Loaded, python_source, triton_binaries
 from kevolve.languages.python_source import words
 
 if TYPE_CHECKING:
     from kevolve.targets import Target
 
+CACHE = "triton"  # Triton's own cache, in a child's scratch folder
 IMPORTS = words("torch triton triton.language triton.tools.tensor_descriptor math typing __future__")
 TRITON_NAMES = words("jit autotune heuristics Config cdiv next_power_of_2 constexpr_function tools.tensor_descriptor.TensorDescriptor")
 # What runs assembler or foreign code, or reaches the compiler's insides.
@@ -87,6 +90,7 @@ class Triton:
     name = "triton"
     suffix = ".py"
     comment = "#"
+    preload = ("kevolve.languages.triton_preload",)  # imported by the worker's server before it forks
 
     def missing(self) -> str | None:
         """None where Triton is installed, else the command that installs it."""
@@ -116,12 +120,12 @@ class Triton:
         return python_source.normalise(source)
 
     def build(self, source: str, *, entry: str, target: Target, cache: Path, timeout_s: float) -> Built:
-        """Write the source to ``cache`` under its hash; Triton compiles each specialisation at its first launch, in the worker."""
+        """Write the source to ``cache`` under its hash; ``ahead`` compiles its specialisations, or their first launch."""
         started = time.perf_counter()
         artifact = cache / f"{_digest(source)}{self.suffix}"
         cached = artifact.exists()
         if not cached:
-            _write_atomically(artifact, source)
+            write_atomically(artifact, source)
         return Built(artifact=artifact, seconds=time.perf_counter() - started, cached=cached)
 
     def load(self, artifact: Path, *, entry: str, target: Target) -> Loaded:
@@ -133,12 +137,34 @@ class Triton:
             from kevolve.languages.triton_interpreter import mend
 
             mend()
+        else:
+            _use_kept(artifact)
         module = _module(artifact)
         return Loaded(
             call=getattr(module, entry),
             backward=getattr(module, f"{entry}_backward", None),
             prepare=getattr(module, f"{entry}_prepare", None),
         )
+
+    def ahead(self, arch: str, *, jobs: int, folder: Path) -> AbstractContextManager[Ahead]:
+        """Compile launches for ``arch`` in place of launching them. In a worker that holds no device."""
+        from kevolve.languages.triton_ahead import Compiler
+
+        return Compiler(arch, jobs=jobs, folder=folder / CACHE)
+
+    def keep(self, artifact: Path, key: str, arch: str, archive: bytes) -> Mapping[str, float]:
+        """Keep compiled kernels beside the candidate's own source. Raises ``BuildError`` where the archive is no such thing."""
+        path = _kept_path(artifact, key, arch)
+        try:
+            triton_binaries.keep(archive, path)
+        except triton_binaries.BadArchive as error:
+            raise BuildError(f"the process that compiled it left no archive of kernels: {error}") from error
+        return triton_binaries.summary(triton_binaries.binaries(path, arch))
+
+    def kept(self, artifact: Path, key: str, arch: str) -> Mapping[str, float] | None:
+        """What the kernels that are kept under ``key`` need; None where there are none."""
+        path = _kept_path(artifact, key, arch)
+        return triton_binaries.summary(triton_binaries.binaries(path, arch)) if path.exists() else None
 
 
 def _rules(operators: frozenset[str]) -> python_source.Rules:
@@ -171,12 +197,18 @@ def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    """Write through a temporary file, so that another thread or process sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+def _kept_path(artifact: Path, key: str, arch: str) -> Path:
+    """Keys are digests: of what was compiled for, and with which toolchain."""
+    return artifact.with_name(f"{artifact.stem}.{arch}.{key}.zip")
+
+
+def _use_kept(artifact: Path) -> None:
+    """In a worker: a cache of Triton's own for this process, with what was compiled ahead. No candidate finds another's binaries."""
+    scratch = Path.cwd()
+    if os.environ.get("TMPDIR") != str(scratch):
+        return  # a user's process (``kevolve.load``) has a cache of its user's
+    triton_binaries.unpack(sorted(artifact.parent.glob(f"{artifact.stem}.*.zip")), scratch / CACHE)
+    os.environ["TRITON_CACHE_DIR"] = str(scratch / CACHE)
 
 
 def _module(artifact: Path) -> ModuleType:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
@@ -46,13 +48,15 @@ class Pipeline:
     templates: Templates | None = None  # compiled references, for a spec whose first baseline is one; None: compiled for every timing
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
+    _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False)  # by language
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
         """Evaluate ``proposals``; a refused one costs only the stages up to its refusal."""
         waiting: list[tuple[Proposal, Candidate, float]] = []
         pool = ThreadPoolExecutor(max_workers=self.jobs)
         try:
-            futures = {pool.submit(self._build_and_check, proposal): proposal for proposal in proposals}
+            cores = max(2, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
+            futures = {pool.submit(self._build_and_check, proposal, cores): proposal for proposal in proposals}
             for future in as_completed(futures):
                 proposal = futures[future]
                 checked, seconds = future.result()
@@ -67,11 +71,13 @@ class Pipeline:
         for proposal, candidate, seconds in waiting:
             yield self._timed(proposal, candidate, seconds)
 
-    def _build_and_check(self, proposal: Proposal) -> tuple[Candidate | Outcome, float]:
+    def _build_and_check(self, proposal: Proposal, cores: int) -> tuple[Candidate | Outcome, float]:
         began = time.monotonic()
         built = build(
             proposal.source, proposal.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
         )
+        if isinstance(built, Candidate):
+            built = self._compiled(built, cores)
         if isinstance(built, Candidate):
             outcome = check(
                 self.workers,
@@ -82,8 +88,20 @@ class Pipeline:
                 deadline_s=self.check_timeout_s,
                 kept=self.kept,
             )
-            built = built if outcome.passed else outcome
+            built = built if outcome.passed else _with_resources(outcome, built)
         return built, time.monotonic() - began
+
+    def _compiled(self, candidate: Candidate, cores: int) -> Candidate | Outcome:
+        """Its specialisations for the plan and the cases compiled, where that can be done without the device."""
+        arch = architecture(self.target)
+        if arch is None:
+            return candidate
+        if candidate.language not in self._shapes:
+            self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language])
+        wanted = self._shapes[candidate.language]
+        return compile_ahead(
+            self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
+        )
 
     def _timed(self, proposal: Proposal, candidate: Candidate, seconds: float) -> Evaluated:
         """The quick speedup on every case; the first case that cannot be timed decides."""
@@ -100,7 +118,8 @@ class Pipeline:
                 return Evaluated(proposal=proposal, outcome=error.outcome(Stage.QUICK), fitness=0.0, seconds=seconds)
             timed = quick(self.workers, self.spec, case, candidate, target=self.target, seed=self.seed, templates=self.templates, pool=pool)
             if not timed.outcome.passed:
-                return Evaluated(proposal=proposal, outcome=timed.outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
+                outcome = _with_resources(timed.outcome, candidate)
+                return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
             speedups[case.id] = timed.fitness
         fitness = math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
         slowest = min(speedups.values())
@@ -111,4 +130,10 @@ class Pipeline:
             message=f"{fitness:.2f}x" + ("" if passed else f", the slowest case {slowest:.2f}x of {self.spec.min_speedup:g}x"),
             detail={"speedups": speedups},
         )
+        outcome = _with_resources(outcome, candidate)
         return Evaluated(proposal=proposal, outcome=outcome, fitness=fitness, seconds=seconds + time.monotonic() - began)
+
+
+def _with_resources(outcome: Outcome, candidate: Candidate) -> Outcome:
+    """The outcome with what compilers said of the candidate: registers, spills, shared memory, occupancy."""
+    return replace(outcome, detail={**outcome.detail, **candidate.said})

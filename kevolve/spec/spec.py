@@ -74,6 +74,7 @@ class Work:
     operations: float = 0.0
     dtype: str = "float32"  # the type whose peak bounds the operations
     random_accesses: float = 0.0
+    random_bytes: float | None = None  # the size of what is accessed at random; None: `bytes`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,14 @@ class BlockPolicy:
     max_calls: int
     warm_calls: int  # untimed calls after each hand-over
     cache: str  # what the record says: "warm (inputs rewritten between blocks)" …
+    budget_s: float = 2.0  # what the timed rounds of a measurement should take
+    quick_budget_s: float = 0.2  # and those of a rough one
+    pairs_a_process: int = 1  # pairs that a process serves, its buffers allocated anew for each
+    sets: int = 1  # input sets that calls rotate over; above 1 contents stay on the device and are rewritten whole before every call
+    sets_bytes: int = 1 << 32  # the most that all sets together hold
+    answered: int | None = None  # pairs in which outputs of the candidate's timed calls are asked for; None: every one, and of every side
+    bound_us: float = 10.0  # how much longer than it claims a call may take by the judge's clock: what the host adds to it
+    trim: float = 0.0  # the share of a block's shortest and of its longest times that does not count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +49,41 @@ class BlockTimes:
     replayed_us: tuple[float, ...] | None = None
 
 
+class CaptureError(RuntimeError):
+    """Calls that cannot be captured: they wait for the device, or work where the capture does not see it."""
+
+
+class Replays(Protocol):
+    """Calls captured once, in groups of ``batch`` input sets, and replayed without the host."""
+
+    groups: int
+
+    def time(self, group: int) -> float:
+        """Replay one group on cold caches; microseconds a call."""
+        ...
+
+    def outputs(self, group: int) -> Sequence[Any]:
+        """What the group's calls return, overwritten by its next replay."""
+        ...
+
+    def replay(self, group: int) -> None:
+        """Replay without timing or waiting."""
+        ...
+
+
 class Target(Protocol):
-    """What a target module provides. The first group runs in the judge, the second in the worker."""
+    """What a target module provides. The first group runs in the judge, the second in the worker.
+
+    A target with a device of its own may say more (asked for with ``getattr``; what a host answers in brackets):
+
+    - in the judge: ``limits_address_space`` (True); ``starts_programs`` (False) and ``writes`` (None, unsaid), the paths besides its
+      scratch folder that a child which starts programs may write to; ``forks_after_use`` (True), whether a process that has used the
+      device may be forked; ``lock_path() -> Path | None``, a file whose lock is the device's; ``judges_from`` (None, never), the
+      elements of a draw's inputs from which its oracle runs on the device; ``checks_elsewhere``, the target that checks these kernels
+      where ``missing()`` says there is no device; ``compiles_for``, the architectures that kernels are then compiled for;
+    - in the worker: ``capture(call, sets, batch) -> Replays`` (raises ``CaptureError``); ``reallocate(seed)``, which gives freed memory
+      back, so that the next buffers lie elsewhere; ``explain(message) -> str``, a device's error in words for the kernel's author.
+    """
 
     name: str
     languages: tuple[str, ...]  # in order of preference

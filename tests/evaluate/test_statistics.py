@@ -149,3 +149,10 @@ def test_no_pairs_no_rounds_and_unequal_sides_are_errors() -> None:
         pair_log_ratio([])
     with pytest.raises(ValueError, match="as many blocks of each side, got 1 and 2"):
         round_log_ratio([1.0], [1.0, 2.0])
+
+
+def test_a_trimmed_block_leaves_out_its_shortest_and_longest_times() -> None:
+    times = [10.0] * 6 + [1.0, 90.0]
+    assert block_mean(times, trim=0.125) == 10.0
+    assert block_mean(times[:6], trim=0.125) == 10.0
+    assert block_mean([3.0], trim=0.25) == 3.0

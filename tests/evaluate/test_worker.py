@@ -155,5 +155,5 @@ def test_the_environment_and_descriptors_are_bare(child: Child) -> None:
     assert caught.value.message.splitlines()[0] == (
         "RuntimeError: ['CUDA_VISIBLE_DEVICES', 'HOME', 'LANG', 'OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'PATH', 'TMPDIR', "
         "'TORCHINDUCTOR_CACHE_DIR', "
-        "'TORCHINDUCTOR_COMPILE_THREADS', 'USER'] 1 ['memfd', 'null', 'socket']"
+        "'TORCHINDUCTOR_COMPILE_THREADS', 'TRITON_HOME', 'USER'] 1 ['memfd', 'null', 'socket']"
     )

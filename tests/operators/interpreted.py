@@ -26,7 +26,7 @@ EPS = 1e-6
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 # Around one program's tile, one step and one vector; knobs are set small, so that every size crosses some boundary.
 TAILS = (0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 65, 70, 127, 128, 129, 130)
-SMALL_ROW_KNOBS: dict[str, Any] = {"tile": 128, "longest": 64, "block": 32}
+SMALL_ROW_KNOBS: dict[str, Any] = {"tile": 128, "longest": 64, "block": 32, "programs": 3, "wide": 64}
 Case = tuple[str, tuple[Any, ...], Callable[..., Any], dict[str, Any]]  # label, inputs, formula, knobs
 
 
@@ -91,8 +91,6 @@ def row_cases(name: str) -> Iterator[Case]:
     formula, matrices, vectors = ROW_FORMULAS[name]
     sample = next(sample for sample in SAMPLES if sample.name == name)
     small = {knob: value for knob, value in SMALL_ROW_KNOBS.items() if knob in sample.knobs["triton"]}
-    if name in BACKWARD:
-        small["programs"] = 3
     few = 0 if vectors == 0 and not name.startswith(("row_amax", "row_amin")) else 1  # empty rows have no mean to go by, and no largest
     shapes = [(3, cols) for cols in TAILS if cols >= few] + [(rows, 5) for rows in TAILS]
     settings = [(shape, FLOATS[index % 3], small) for index, shape in enumerate(shapes)]
@@ -144,6 +142,16 @@ def cross_entropy_cases() -> Iterator[Case]:
     yield "loss as logits", (torch.randn(4, 70).to(torch.bfloat16), torch.full((4,), 69)), formula, {"loss": "as_logits"}
 
 
+def sorted_ids() -> Iterator[tuple[str, torch.Tensor]]:
+    """Ids that a table of their ranges takes: dense, random, in clusters, to both ends of 64 bits, all but one in one range."""
+    yield "dense", torch.arange(5, 1029)
+    yield "random", torch.randint(0, 1 << 40, (1500,)).unique()
+    yield "clustered", (torch.randint(0, 1 << 40, (6, 1)) + torch.arange(250)).flatten().unique()
+    ends = torch.tensor([-(1 << 63) + 1, (1 << 63) - 2])
+    yield "wide", torch.cat([ends[:1], torch.randint(-(1 << 62), 1 << 62, (1100,)).unique(), ends[1:]])
+    yield "lopsided", torch.cat([torch.arange(-1100, 0), torch.tensor([1 << 50])])
+
+
 def search_cases(name: str) -> Iterator[Case]:
     """Known, unknown, below all, above all; borders counted and searched; values equal to borders, infinite and NaN."""
     if name == "map_id":
@@ -152,6 +160,10 @@ def search_cases(name: str) -> Iterator[Case]:
             yield f"{unique} ids, {batch}", (torch.randint(0, 3 * unique + 4, (batch,)), ids), recommendation.map_id, {"block": 32}
         ids = torch.arange(40).mul(1 << 40)[::2]
         yield "strided", (torch.arange(-3, 45).mul(1 << 40)[::3], ids), recommendation.map_id, {}
+        for label, known in sorted_ids():
+            drawn = known[torch.randint(0, len(known), (1700,))]
+            values = torch.cat([drawn + torch.randint(0, 2, drawn.shape), known[:1] - 1, known[-1:] + 1])
+            yield f"table of {label}", (values, known), recommendation.map_id, {"lookups": 1, "block": 256}
         return
     for features, batch, known in [(3, size, 4) for size in TAILS] + [(2, 33, size) for size in range(20)] + [(2, 40, 200)]:
         dtype = FLOATS[known % 3]
@@ -169,7 +181,7 @@ def truncate_cases() -> Iterator[Case]:
         outer = torch.randint(0, longest + 1, (features, users))
         inner = torch.randint(0, 3, (int(outer.sum()),))
         values = torch.randn(int(inner.sum()))
-        knobs = {"scan": 4, "users": 4, "block": 8}
+        knobs = {"users": 4, "block": 8, "sums": 2}
         yield f"{features} {users} {longest} {limit}", (outer, inner, values, limit), recommendation.batch_event_truncate, knobs
     outer = torch.tensor([[3, 1], [4, 0], [1, 2]]).t()
     inner, values = torch.ones(22, dtype=torch.int64)[::2], torch.arange(22, dtype=torch.int32)[::2]
@@ -188,7 +200,7 @@ def embedding_cases() -> Iterator[Case]:
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), torch.randint(0, 2 * pooling + 1, (bags,)).cumsum(0)])
         table, scale = torch.randint(-128, 128, (50, dim), dtype=torch.int8), torch.rand(50)
         inputs = (table, scale, torch.randint(0, 50, (int(offsets[-1]),)), offsets)
-        yield f"{bags} {dim} {pooling}", inputs, formula, {"cols": 32, "rows": 4}
+        yield f"{bags} {dim} {pooling}", inputs, formula, {"cols": 32, "elements": 128}
     table, scale = torch.randint(-128, 128, (20, 18), dtype=torch.int8).t(), torch.rand(36)[::2]
     indices, offsets = torch.randint(0, 18, (14,))[::2], torch.tensor([0, 0, 3, 3, 5, 5, 7, 7])[::2]
     yield "strided", (table, scale, indices, offsets), formula, {}

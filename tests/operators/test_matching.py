@@ -90,7 +90,7 @@ def test_samples_drafts_the_default_first_and_then_settings_far_from_it():
     given = context(trace_function(norm, (W, X), names=("layer.weight", "x")))
     drafts = Samples().propose(given, Step(parents=()), 9)
     knobs = families(given)["rms_norm"].knobs
-    assert [draft.knobs for draft in drafts] == list(settings(knobs))
+    assert [draft.knobs for draft in drafts] == list(settings(knobs, 2))
     assert drafts[0].knobs == {name: values[0] for name, values in knobs.items()}
     assert all(drafts[1].knobs[name] != drafts[0].knobs[name] for name in knobs)
     assert {(draft.family, draft.operator, draft.language, draft.parents) for draft in drafts} == {("rms_norm", "samples", "cpp", ())}
@@ -137,3 +137,9 @@ def test_a_proposal_is_a_plain_value():
     assert isinstance(draft, Proposal)
     assert draft.memory == "restart"
     assert Path("my_norm").name in draft.source
+
+
+def test_where_a_build_is_dear_the_default_alone_is_drafted():
+    given = context(trace_function(norm, (W, X), names=("w", "x")), language="triton")
+    (draft,) = Samples().propose(given, Step(parents=()), 9)
+    assert draft.knobs == families(given)["rms_norm"].defaults()

@@ -80,10 +80,11 @@ def compile_launches(
     def compile_instead(kernel: Any, *arguments: Any, grid: Any, warmup: bool, num_warps: int, **constants: Any) -> None:
         values = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
         given = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
-        ones = {key for key, value in values.items() if isinstance(value, int) and value == 1}  # as a launch specialises them
+        plain = {parameter.name for parameter in kernel.params if parameter.do_not_specialize}  # of the rest a launch specialises
+        ones = {key for key, value in values.items() if isinstance(value, int) and value == 1 and key not in plain}
         constexprs = {key: values[key] for key in values if key in given | ones}
         signature = {key: "constexpr" if key in constexprs else _type(value) for key, value in values.items()}
-        aligned = [i for i, (key, value) in enumerate(values.items()) if key not in constexprs and _divisible_by_16(value)]
+        aligned = [i for i, (key, value) in enumerate(values.items()) if key not in {*constexprs, *plain} and _divisible_by_16(value)]
         attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
         launched = ASTSource(kernel, signature, constexprs, attributes)
         made = triton.compile(launched, target=GPUTarget("cuda", arch, 32), options={"num_warps": num_warps})
@@ -91,7 +92,7 @@ def compile_launches(
 
     with monkeypatch.context() as patched:
         patched.setattr(JITFunction, "run", compile_instead)
-        patched.setattr(torch, "empty", torch.zeros)  # sizes that a kernel would have computed are read back
+        patched.setattr(torch.Tensor, "new_empty", torch.Tensor.new_zeros)  # sizes that a kernel would have computed are read back
         kernel = loaded(name, tuple(knobs.items()))
         kernel.call(*inputs)
         if kernel.backward is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kevolve.operators.trace import Trace
     from kevolve.search.policies import Step
 
-SPREAD = 2  # settings far from the default that are drafted besides it
+SPREAD = {"cpp": 2}  # by language, settings far from the default that are drafted besides it: where a build costs little, else none
 
 _found: dict[tuple[object, ...], tuple[Fit, ...]] = {}
 
@@ -114,14 +114,14 @@ def _identifier(name: str) -> str:
     return re.sub(r"\W", "_", name)
 
 
-def settings(knobs: Mapping[str, tuple[Any, ...]], spread: int = SPREAD) -> Iterator[dict[str, Any]]:
+def settings(knobs: Mapping[str, tuple[Any, ...]], spread: int) -> Iterator[dict[str, Any]]:
     """The default setting, then settings in which every knob differs from it."""
     for step in range(spread + 1):
         yield {name: values[step % len(values)] for name, values in knobs.items()}
 
 
 class Samples:
-    """Drafts from the samples that fit: each with its defaults first, then a few settings far from them."""
+    """Drafts from the samples that fit: each with its defaults first, then a few settings far from them where they cost little."""
 
     name = "samples"
 
@@ -132,7 +132,7 @@ class Samples:
         tried = {node.proposal.source for node in context.graph.nodes if node.proposal.language == context.language}
         drafts: list[tuple[int, Proposal]] = []
         for family in families(context).values():
-            for rank, setting in enumerate(settings(family.knobs)):
+            for rank, setting in enumerate(settings(family.knobs, SPREAD.get(family.language, 0))):
                 proposal = family.proposal(setting, operator=self.name, memory=step.memory)
                 if proposal.source not in tried:
                     tried.add(proposal.source)

@@ -42,7 +42,7 @@ SAMPLES = (
         # `loss`: the dtype of the loss; casts are not in the graphs that are compared, so it is tried, and the check decides.
         knobs={
             "cpp": {"loss": ("float32", "as_logits"), "grain": (8192, 2048, 32768), "chunk": (2048, 1024, 8192)},
-            "triton": {"loss": ("float32", "as_logits"), "block": (8192, 4096, 16384), "num_warps": (16, 8, 32, 4)},
+            "triton": {"loss": ("float32", "as_logits"), "block": (4096, 2048, 8192), "num_warps": (8, 4, 16), "num_stages": (1, 3, 2)},
         },
     ),
 )

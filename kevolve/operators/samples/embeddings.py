@@ -43,7 +43,7 @@ SAMPLES = (
         templates={"cpp": "embedding_bag.cpp.jinja", "triton": "embedding_bag.py.jinja"},
         knobs={
             "cpp": {"columns": (64, 128, 32), "prefetch": (8, 4, 16, 0), "grain": (16384, 4096, 65536)},
-            "triton": {"bags": (4, 1, 2, 8), "rows": (4, 8, 2), "cols": (128, 256, 64), "num_warps": (4, 2, 8)},
+            "triton": {"bags": (1, 2, 4), "elements": (1024, 2048, 512), "cols": (128, 256, 64), "num_warps": (1, 2, 4)},
         },
     ),
 )

@@ -28,7 +28,7 @@ def _geglu_tanh(gate: Any, up: Any) -> Any:
     return gelu(gate, approximate="tanh") * up
 
 
-_TRITON_KNOBS = {"tile": (2048, 1024, 4096), "elements_per_thread": (16, 8, 32)}
+_TRITON_KNOBS = {"tile": (4096, 2048, 8192), "elements_per_thread": (32, 16, 8)}
 _KNOBS = {"chunk": (2048, 1024, 4096), "grain": (16384, 4096, 65536)}
 _IDEA = "one pass in chunks that fit the first-level cache; a polynomial exponential that vectorises"
 

@@ -41,7 +41,7 @@ SAMPLES = (
         templates={"cpp": "batch_event_truncate.cpp.jinja", "triton": "batch_event_truncate.py.jinja"},
         knobs={
             "cpp": {"grain": (65536, 16384, 262144)},
-            "triton": {"scan": (1024, 2048, 512), "users": (4, 1, 8), "block": (128, 256, 64), "num_warps": (4, 8, 2)},
+            "triton": {"users": (64, 32), "block": (32, 64, 16), "sums": (1024,), "num_warps": (4, 8)},
         },
     ),
 )

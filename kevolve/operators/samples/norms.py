@@ -10,11 +10,16 @@ from kevolve.spec.inputs import Tensor
 EPS = 0.0078125  # stands for the reference's epsilon
 
 _TRITON_KNOBS = {
-    "tile": (4096, 2048, 8192, 1024),
+    "programs": (1 << 20, 1056, 528),
+    "tile": (1024, 2048, 4096),
     "longest": (16384, 8192, 32768),
     "block": (4096, 8192, 2048),
-    "elements_per_thread": (16, 8, 32),
+    "elements_per_thread": (16, 32, 8),
+    "num_stages": (1, 2, 3),
+    "wide": (4096, 2048),
 }
+# One row a step: its weights stay in registers, and the rows to come are under way.
+_TRITON_LAYER_KNOBS = _TRITON_KNOBS | {"programs": (528, 264, 1056), "elements_per_thread": (32, 16, 8), "num_stages": (3, 2, 1)}
 _CPP_KNOBS = {"grain": (16384, 4096, 65536), "lanes": (64, 32, 128), "long_row": (2048, 512, 256)}
 
 
@@ -112,7 +117,7 @@ SAMPLES = (
         example=lambda: (Tensor(6, 10), Tensor(10), Tensor(10)),
         constants={"eps": EPS},
         templates={"cpp": "layer_norm.cpp.jinja", "triton": "layer_norm.py.jinja"},
-        knobs={"cpp": _CPP_KNOBS, "triton": _TRITON_KNOBS},
+        knobs={"cpp": _CPP_KNOBS, "triton": _TRITON_LAYER_KNOBS},
     ),
     Sample(
         name="layer_norm_plain",
@@ -121,6 +126,6 @@ SAMPLES = (
         example=lambda: (Tensor(6, 10),),
         constants={"eps": EPS},
         templates={"cpp": "layer_norm.cpp.jinja", "triton": "layer_norm.py.jinja"},
-        knobs={"cpp": _CPP_KNOBS, "triton": _TRITON_KNOBS},
+        knobs={"cpp": _CPP_KNOBS, "triton": _TRITON_LAYER_KNOBS},
     ),
 )

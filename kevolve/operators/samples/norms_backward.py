@@ -46,10 +46,11 @@ _KNOBS: dict[str, dict[str, tuple[Any, ...]]] = {
     "cpp": {"grain": (16384, 4096, 65536), "block_rows": (64, 32, 128)},
     "triton": {
         "programs": (264, 132, 528, 1056),
-        "tile": (4096, 2048, 8192, 1024),
+        "tile": (4096, 2048, 1024),
         "longest": (8192, 4096, 16384),
         "block": (1024, 512, 2048),
         "elements_per_thread": (16, 8, 32),
+        "num_stages": (4, 3, 1),
     },
 }
 

@@ -46,7 +46,7 @@ SAMPLES = (
         templates={"cpp": "map_id.cpp.jinja", "triton": "map_id.py.jinja"},
         knobs={
             "cpp": {"lanes": (16, 8, 32), "grain": (2048, 512, 8192)},
-            "triton": {"block": (1024, 512, 256, 2048), "num_warps": (4, 8, 2)},
+            "triton": {"block": (128, 256, 512), "num_warps": (1, 2, 4), "ids_per_range": (2, 1), "lookups": (1 << 16,)},
         },
     ),
     Sample(
@@ -57,7 +57,7 @@ SAMPLES = (
         templates={"cpp": "mbdt.cpp.jinja", "triton": "mbdt.py.jinja"},
         knobs={
             "cpp": {"count_up_to": (256, 32, 1024), "lanes": (16, 8, 32), "grain": (4096, 1024, 16384)},
-            "triton": {"count_up_to": (16, 32, 8), "block": (1024, 512, 2048), "num_warps": (4, 8, 2)},
+            "triton": {"count_up_to": (16, 8), "block": (512, 1024, 2048), "num_warps": (4, 8, 2)},
         },
     ),
 )

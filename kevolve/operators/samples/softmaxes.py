@@ -31,10 +31,12 @@ def _log_softmax_by_logsumexp(x: Any) -> Any:
 
 
 _TRITON_KNOBS = {
-    "tile": (4096, 2048, 8192, 1024),
-    "longest": (16384, 8192, 32768),
+    "programs": (1 << 20, 1056, 528),
+    "tile": (1024, 2048, 4096),
+    "longest": (32768, 8192, 16384),
     "block": (4096, 8192, 2048),
-    "elements_per_thread": (16, 8, 32),
+    "elements_per_thread": (32, 16, 8),
+    "num_stages": (1, 2, 3),
 }
 _GRAIN = (8192, 2048, 32768)
 

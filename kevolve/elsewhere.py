@@ -1,0 +1,141 @@
+"""Where a target has no device: its kernels are still checked on another target and compiled for the architectures that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kevolve import registry
+from kevolve.evaluate.ahead import compile_ahead, shapes
+from kevolve.evaluate.build import build, refused_text
+from kevolve.evaluate.check import check
+from kevolve.evaluate.client import Workers
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.plan import make_plan
+from kevolve.languages import BuildError, BuildsFor, CompilesAhead, Language
+from kevolve.search.accept import KernelFile
+from kevolve.spec.spec import Spec
+from kevolve.targets import Target
+
+_SMALL_ELEMENTS = 1 << 15  # of the draws that are compiled for, as an interpreter's
+
+
+def architectures(target: Target) -> tuple[str | None, ...]:
+    """For which architectures kernel files stand for the target here: its device's, else none in particular or any it compiles for."""
+    if target.missing() is None:
+        return (target.device().get("arch"),)
+    return (None, *_compiles_for(target))
+
+
+def planned(target: Target, language: Language) -> str:
+    """What the property item does with a kernel where there is no device, in words; empty where that is nothing."""
+    other = _other(target, language)
+    parts = [f"checks it on target {other.name}"] if other is not None else []
+    parts += [f"compiles it for {', '.join(_compiles_for(target))}"] if _can_compile(target, language) else []
+    return " and ".join(parts)
+
+
+def _compiles_for(target: Target) -> tuple[str, ...]:
+    return tuple(getattr(target, "compiles_for", ()))
+
+
+def _other(target: Target, language: Language) -> Target | None:
+    """The target that checks these kernels instead."""
+    name = getattr(target, "checks_elsewhere", None)
+    if name is None:
+        return None
+    other: Target = registry.load("targets", name)
+    return other if language.name in other.languages and other.missing() is None else None
+
+
+def _can_compile(target: Target, language: Language) -> bool:
+    return isinstance(language, CompilesAhead | BuildsFor) and language.missing() is None and bool(_compiles_for(target))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """One kernel file of a target without a device. ``seed``: the plan's; ``jobs``: compilations at a time."""
+
+    workers: Workers
+    spec: Spec
+    file: KernelFile
+    target: Target
+    seed: int
+    cache: Path
+    check_timeout_s: float
+    compile_timeout_s: float
+    jobs: int
+
+    def judge(self) -> Outcome:
+        """The first failure, or NOT_MEASURED with what was checked: a kernel that no device has run has not passed."""
+        language: Language = registry.load("languages", self.file.language)
+        refused = refused_text(self.file.source, language, self.spec)
+        if refused is not None:
+            return refused
+        said = []
+        for outcome in self._stages(language):
+            if not outcome.passed:
+                return outcome
+            said.append(outcome.message)
+        missing = f"target {self.target.name}: {self.target.missing()}"
+        message = f"{missing}; checked instead: {', '.join(said)}" if said else missing
+        return Outcome(status=Status.NOT_MEASURED, stage=Stage.PROPERTIES, message=message)
+
+    def _stages(self, language: Language) -> Iterator[Outcome]:
+        other = _other(self.target, language)
+        if other is not None:
+            yield self._checked(other)
+        arches = (self.file.arch,) if self.file.arch is not None else _compiles_for(self.target)
+        if isinstance(language, BuildsFor) and _can_compile(self.target, language):
+            with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+                yield from pool.map(partial(self._built_for, language), arches)
+        elif _can_compile(self.target, language):
+            yield from (self._specialised(arch) for arch in arches)
+
+    def _checked(self, other: Target) -> Outcome:
+        """The other target's property plan."""
+        built = build(
+            self.file.source, self.file.language, spec=self.spec, target=other, cache=self.cache, timeout_s=self.compile_timeout_s
+        )
+        if isinstance(built, Outcome):
+            return built
+        plan = make_plan(self.spec, seed=self.seed, cap=other.largest(self.file.language))
+        outcome = check(self.workers, self.spec, built, plan, target=other, deadline_s=self.check_timeout_s)
+        return _passed(f"right on {outcome.detail.get('draws')} draws on target {other.name}") if outcome.passed else outcome
+
+    def _built_for(self, language: BuildsFor, arch: str) -> Outcome:
+        try:
+            language.build_for(self.file.source, arch=arch, cache=self.cache, timeout_s=self.compile_timeout_s)
+        except BuildError as error:
+            return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=f"does not compile for {arch}: {error}")
+        return _passed(f"compiled for {arch}")
+
+    def _specialised(self, arch: str) -> Outcome:
+        """Compiled for the cases and for small draws."""
+        built = build(
+            self.file.source, self.file.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
+        )
+        if isinstance(built, Outcome):
+            return built
+        plan = make_plan(self.spec, seed=self.seed, cap=_SMALL_ELEMENTS)
+        small = shapes(self.spec, self.spec.cases, plan)
+        compiled = compile_ahead(
+            self.workers,
+            self.spec,
+            built,
+            small,
+            target=self.target,
+            arch=arch,
+            deadline_s=self.compile_timeout_s,
+            jobs=self.jobs,
+        )
+        if isinstance(compiled, Outcome):
+            return compiled
+        return _passed(f"compiled for {arch} ({compiled.ahead})")
+
+
+def _passed(message: str) -> Outcome:
+    return Outcome(status=Status.PASSED, stage=Stage.COMPILE, message=message)

@@ -1,0 +1,73 @@
+"""Who may use a device when: checks share it, a timing has it alone, in this process and in every other on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Hold:
+    """The lock of one device, a file's (``flock``). A timing that waits comes before checks that ask later."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._turnstile = threading.Lock()
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Use it beside others that share it."""
+        fd = self._open()
+        try:
+            with self._turnstile:
+                fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have it alone."""
+        fd = self._open()
+        try:
+            with self._turnstile:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)  # another user's file may be locked, not made anew
+        except FileNotFoundError:
+            return os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+class Holds:
+    """The locks of targets' devices, by path; a target without a device of its own needs none."""
+
+    def __init__(self) -> None:
+        self._holds: dict[Path, Hold] = {}
+        self._lock = threading.Lock()
+
+    def shared(self, target: Any) -> contextlib.AbstractContextManager[None]:
+        """Use the target's device beside others."""
+        hold = self._of(target)
+        return contextlib.nullcontext() if hold is None else hold.shared()
+
+    def alone(self, target: Any) -> contextlib.AbstractContextManager[None]:
+        """Have the target's device alone."""
+        hold = self._of(target)
+        return contextlib.nullcontext() if hold is None else hold.alone()
+
+    def _of(self, target: Any) -> Hold | None:
+        lock_path = getattr(target, "lock_path", None)
+        path = lock_path() if lock_path is not None else None
+        if path is None:
+            return None
+        with self._lock:
+            return self._holds.setdefault(path, Hold(path))

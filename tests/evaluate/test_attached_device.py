@@ -1,0 +1,180 @@
+"""Timing and judging where a target has a device of its own, on a target that plays one."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attached import Attached
+
+from kevolve.evaluate import timing
+from kevolve.evaluate.baselines import Templates
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.check import check
+from kevolve.evaluate.client import Workers
+from kevolve.evaluate.outcome import Status
+from kevolve.evaluate.plan import of_draws
+from kevolve.spec.inputs import Tensor
+from kevolve.spec.reference import Reference
+from kevolve.spec.spec import Case, Draw, Spec
+
+KERNELS = """
+import torch
+
+def reference(x):
+    return torch.softmax(x, -1)
+
+def equal(x):
+    return torch.softmax(x, -1)
+
+def by_rows(x, lengths):
+    return x.sum(-1) + lengths
+
+calls = 0
+
+def remembers(x):
+    global calls, answer
+    calls += 1
+    if calls <= 30:
+        answer = torch.softmax(x, -1)
+    return answer.clone()
+
+def one_off(x):
+    made = torch.softmax(x, -1)
+    if made.numel() > 1:
+        made.view(-1)[-1] += 1e-2
+    return made
+
+def overwrites(x):
+    made = torch.softmax(x, -1)
+    x.view(-1)[0] = 7.0
+    return made
+
+def beyond(x):
+    made = torch.softmax(x, -1)
+    x.as_strided((1,), (1,), x.storage_offset() + x.numel()).fill_(3.0)
+    return made
+
+def fails(x):
+    raise RuntimeError("xyzzy")
+
+def whole(n):
+    return n * 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kernels, and the target as pip would leave it."""
+    made = tmp_path_factory.mktemp("attached")
+    (made / "attached_kernels.py").write_text(textwrap.dedent(KERNELS))
+    shutil.copy(Path(__file__).with_name("attached.py"), made)
+    info = made / "attached-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: attached\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[kevolve.targets]\nattached = attached:Attached\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def workers(folder: Path) -> Iterator[Workers]:
+    with Workers(sys_path=[str(folder)], scratch=folder / "scratch") as made:
+        yield made
+
+
+def _spec(folder: Path, reference: str = "reference", dtype: str = "float32", **more: Any) -> Spec:
+    return Spec(
+        name="softmax",
+        nodeid="t.py::test_softmax",
+        folder=folder,
+        describe=lambda rows: (Tensor(rows, 256, dtype=dtype, **({"low": 0, "high": 9} if dtype == "int64" else {})),),
+        reference=Reference(module="attached_kernels", qualname=reference, file=folder / "attached_kernels.py", inputs=("x",)),
+        cases=(),
+        vary={},
+        choices={},
+        hash=reference,
+        min_speedup=0.01,
+        **more,
+    )
+
+
+def _candidate(kernel: str) -> Candidate:
+    return Candidate(name=kernel, language="python", entry=kernel, callable=f"attached_kernels:{kernel}")
+
+
+CASE = Case(id="40", values={"rows": 40})
+
+
+def _measure(workers: Workers, spec: Spec, kernel: str, **more: Any) -> timing.Measurement:
+    settings: dict[str, Any] = {"baselines": ("eager",), "seed": 5, "pairs": 4} | more
+    return timing.measure(workers, spec, CASE, _candidate(kernel), target=Attached(), **settings)
+
+
+def _check(workers: Workers, folder: Path, kernel: str, rows: int = 40) -> Any:
+    plan = of_draws(_spec(folder), [Draw(values={"rows": rows}, seed=3)])
+    return check(workers, _spec(folder), _candidate(kernel), plan, target=Attached(), deadline_s=30)
+
+
+def test_calls_are_timed_launched_and_replayed_and_answers_of_both_are_verified(workers: Workers, folder: Path) -> None:
+    found = _measure(workers, _spec(folder), "equal")
+    assert found.outcome.status is Status.PASSED, found.outcome.message
+    assert found.pairs == 4
+    assert found.verified == 2
+    assert found.time_us["replayed"] is not None
+    assert found.baseline_us["eager"]["replayed"] is not None
+    assert "4 pairs (2 processes of the candidate, other buffers in every pair)" in found.method
+    assert "graphs of 4 calls, 4 input sets in turn" in found.method
+
+
+def test_the_references_processes_serve_one_candidate_after_another(workers: Workers, folder: Path) -> None:
+    _measure(workers, _spec(folder), "equal")
+    before = {key: child.pid for key, child in workers._kept.items()}
+    timing.quick(workers, _spec(folder), CASE, _candidate("equal"), target=Attached(), seed=1)
+    assert {key: child.pid for key, child in workers._kept.items()} == before
+
+
+def test_a_compiled_reference_is_kept_where_it_cannot_be_forked(workers: Workers, folder: Path) -> None:
+    with Templates(workers) as templates:
+        found = _measure(workers, _spec(folder), "equal", baselines=("eager", "compile"), templates=templates, pairs=2)
+    assert sorted(found.speedup) == ["compile", "eager"], found.unavailable
+    assert ("compiler", "attached") in workers._kept
+    assert "over others the faster forms (candidate " in found.method
+
+
+def test_a_kernel_that_remembers_is_incorrect_on_contents_it_has_not_seen(workers: Workers, folder: Path) -> None:
+    found = _measure(workers, _spec(folder), "remembers")
+    assert found.outcome.status is Status.INCORRECT_NUMERICAL
+    assert "on contents it had not seen before" in found.outcome.message
+
+
+def test_calls_that_cannot_be_captured_are_timed_as_launched_in_another_process(workers: Workers, folder: Path) -> None:
+    found = _measure(workers, _spec(folder, "whole", "int64"), "whole")
+    assert found.outcome.status is Status.PASSED, found.outcome.message
+    assert found.time_us["replayed"] is None
+    assert "; candidate integers cannot be captured" in found.method
+    assert [*workers.uncaptured.values()][-1] == {"eager": "integers cannot be captured"}
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_large_draws_are_judged_by_the_trusted_process_and_small_ones_here(workers: Workers, folder: Path, rows: int) -> None:
+    workers._kept.pop(("referee", "attached"), None)
+    assert _check(workers, folder, "equal", rows).passed
+    assert (("referee", "attached") in workers._kept) is (rows == 40)
+    wrong = _check(workers, folder, "one_off", rows)
+    assert wrong.status is Status.INCORRECT_NUMERICAL
+    assert f"1 of {rows * 256} differ" in wrong.message
+
+
+@pytest.mark.parametrize("kernel, what", [("overwrites", "wrote to input 0"), ("beyond", "wrote to beyond the end of input 0")])
+def test_what_a_kernel_writes_to_the_devices_copy_of_its_inputs_is_seen(workers: Workers, folder: Path, kernel: str, what: str) -> None:
+    found = _check(workers, folder, kernel)
+    assert found.status is Status.RUNTIME_ERROR
+    assert what in found.message
+
+
+def test_a_devices_error_is_explained(workers: Workers, folder: Path) -> None:
+    assert "RuntimeError: an explained error" in _check(workers, folder, "fails").message

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from kevolve.evaluate.hold import Hold, Holds
+
+
+def _waits(hold: Hold, how: str, seconds: float = 0.2) -> bool:
+    """Whether somebody else, as in another process, has to wait."""
+    entered = threading.Event()
+
+    def enter() -> None:
+        with getattr(hold, how)():
+            entered.set()
+
+    thread = threading.Thread(target=enter, daemon=True)
+    thread.start()
+    return not entered.wait(seconds)
+
+
+def test_checks_share_a_device_and_a_timing_waits_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with Hold(path).shared():
+        assert not _waits(Hold(path), "shared", 5)
+        assert _waits(Hold(path), "alone")
+
+
+def test_nobody_uses_a_device_beside_a_timing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with Hold(path).alone():
+        assert _waits(Hold(path), "shared")
+        assert _waits(Hold(path), "alone")
+    assert not _waits(Hold(path), "alone", 5)
+
+
+def test_a_timing_that_waits_comes_before_checks_that_ask_later(tmp_path: Path) -> None:
+    hold, order = Hold(tmp_path / "lock"), []
+
+    def use(how: str) -> None:
+        with getattr(hold, how)():
+            order.append(how)
+
+    threads = [threading.Thread(target=use, args=(how,)) for how in ("alone", "shared")]
+    with hold.shared():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        assert order == []
+    for thread in threads:
+        thread.join(5)
+    assert order == ["alone", "shared"]
+
+
+def test_a_target_without_a_device_of_its_own_needs_no_lock() -> None:
+    with Holds().alone(SimpleNamespace()), Holds().shared(SimpleNamespace(lock_path=lambda: None)):
+        pass
+
+
+def test_another_users_lock_file_is_used_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch(mode=0o444)
+    target = SimpleNamespace(lock_path=lambda: path)
+    holds = Holds()
+    with holds.shared(target), holds.shared(target):
+        assert path.stat().st_mode & 0o777 == 0o444

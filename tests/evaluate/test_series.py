@@ -1,0 +1,65 @@
+"""What a series believes of its clocks, and which forms it compares."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kevolve.evaluate.pairs import Pair
+from kevolve.evaluate.runner import Block, PairPlan
+from kevolve.evaluate.series import Series
+from kevolve.targets import BlockPolicy
+
+
+def _block(launched: float, replayed: float | None) -> Block:
+    return Block(launched_us=launched, replayed_us=replayed, calls=5, warm=1, wall_us=1e4)
+
+
+def _series(*, bound_us: float = 10.0, pairs: int = 3, host: Any = (None, None), **sides: tuple[float, float | None]) -> Series:
+    policy = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", bound_us=bound_us)
+    plan = PairPlan(
+        policy=policy,
+        pool=SimpleNamespace(sets=None),  # type: ignore[arg-type]
+        mutates=(),
+        budget_s=1.0,
+        deadline_s=1.0,
+        exact=False,
+        clock=lambda: 0.0,
+    )
+    series = Series({name: lambda: None for name in sides}, plan, random.Random(1))  # type: ignore[misc,return-value]
+    blocks = {name: (_block(*times), _block(*times)) for name, times in sides.items()}
+    launched_us, replayed_us = host
+    series.pairs = [Pair(blocks=blocks, answer=None, host_us=launched_us, replayed_host_us=replayed_us) for _ in range(pairs)]
+    return series
+
+
+def test_eager_is_compared_as_launched_and_others_in_their_faster_forms() -> None:
+    series = _series(candidate=(40.0, 20.0), eager=(80.0, 10.0), compile=(60.0, 30.0))
+    assert series.log_ratios("eager") == pytest.approx([0.6931] * 3, abs=1e-4)
+    assert series.log_ratios("compile") == pytest.approx([0.4055] * 3, abs=1e-4)
+
+
+def test_a_side_that_cannot_be_captured_is_compared_as_launched() -> None:
+    series = _series(candidate=(40.0, None), compile=(60.0, 30.0))
+    assert series.log_ratios("compile") == pytest.approx([-0.2877] * 3, abs=1e-4)
+
+
+def test_a_host_that_takes_a_launchs_time_longer_proves_nothing_but_far_more_does() -> None:
+    honest = {"candidate": (5.0, 4.0), "eager": (9.0, 8.0)}
+    assert _series(bound_us=150.0, host=(60.0, 5.0), **honest).overclaimed() is None
+    assert _series(bound_us=10.0, host=(60.0, 5.0), **honest).overclaimed() == (
+        "takes 12.0 times what its process claims by the judge's clock, in every pair"
+    )
+
+
+def test_replays_are_held_to_the_judges_clock_more_closely() -> None:
+    claims = _series(bound_us=150.0, host=(100.0, 100.0), candidate=(60.0, 50.0), eager=(99.0, 99.0)).overclaimed()
+    assert claims == "takes 2.0 times what its process claims by the judge's clock, in every pair"
+
+
+def test_a_launch_cannot_be_much_quicker_than_a_replay() -> None:
+    claims = _series(bound_us=150.0, host=(100.0, 100.0), candidate=(50.0, 100.0), eager=(99.0, 99.0)).overclaimed()
+    assert claims == "claims calls 2.0 times as quick launched as replayed, in every pair"
