@@ -46,6 +46,7 @@ class Fresh:
     """A node that passed its fresh full check, and its timings by case id (none where its language cannot be timed)."""
 
     node: Node
+    checked: Outcome
     measured: Mapping[str, Measurement]
 
 
@@ -222,7 +223,7 @@ class Optimiser:
             measured[case.id] = run.measure(spec, case, candidate, seed)
             if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
                 return None, measured[case.id].outcome
-        return Fresh(node=node, measured=measured), outcome
+        return Fresh(node=node, checked=outcome, measured=measured), outcome
 
     def _write(self, fresh: Fresh) -> None:
         """Write the kernel with its header; under review leave it beside the present one and print the difference."""
@@ -245,7 +246,7 @@ class Optimiser:
                 run.console.line(line)
             return
         run.forget(spec)
-        run.keep(spec, fresh.measured)
+        run.keep(spec, fresh.checked, fresh.measured)
 
     def _shown(self, measured: Mapping[str, Measurement]) -> Speedup | None:
         """The least sure case's speedup over the first baseline: what may be said of the kernel as a whole."""

@@ -320,8 +320,10 @@ class Run:
             self._indexed[spec.hash] = frozenset(trace_reference(spec, target=self.target.name).indexed_inputs)
         return self._indexed[spec.hash]
 
-    def keep(self, spec: Spec, measured: Mapping[str, Measurement]) -> None:
-        """Remember an acceptance's measurements, by case id: they are this run's results."""
+    def keep(self, spec: Spec, checked: Outcome, measured: Mapping[str, Measurement]) -> None:
+        """Remember an acceptance's check of a whole plan and its measurements, by case id: they are this run's results."""
+        if self.settings.replay is None:
+            self._properties[spec.nodeid] = checked
         self._measured.update({(spec.nodeid, case): measurement for case, measurement in measured.items()})
 
     def _untimed(self, language: str) -> str:

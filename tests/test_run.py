@@ -31,8 +31,8 @@ QUICK = ("-p", "no:cacheprovider")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What the run could have written, caches and logs of its own aside."""
-    aside = {".kevolve", "__pycache__", "stdout", "stderr"}
+    """What the run could have written, caches and logs of its own and of hypothesis aside."""
+    aside = {".kevolve", ".hypothesis", "__pycache__", "stdout", "stderr"}
     kept = (path for path in folder.rglob("*") if path.is_file() and not aside & set(path.parts))
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 

@@ -3,12 +3,12 @@
 // spec: suites/test_recommendation.py::test_batch_event_truncate
 // target: cpu
 // parent: samples
-// measured: 9-16-200-200: 44.76x [42.60, 47.02] over eager, 7 pairs
-// measured: 9-16-200-200: 51.94x [48.34, 55.80] over compile, 7 pairs
-// measured: 32-16-200-100: 58.57x [52.28, 65.60] over eager, 7 pairs
-// measured: 32-16-200-100: 74.98x [50.66, 110.97] over compile, 7 pairs
-// measured: 9-512-200-100: 33.08x [27.25, 40.17] over eager, 7 pairs
-// measured: 9-512-200-100: 33.74x [30.91, 36.82] over compile, 7 pairs
+// measured: 9-16-200-200: 44.65x [42.22, 47.22] over eager, 7 pairs
+// measured: 9-16-200-200: 51.58x [41.19, 64.58] over compile, 7 pairs
+// measured: 32-16-200-100: 65.81x [55.85, 77.55] over eager, 7 pairs
+// measured: 32-16-200-100: 75.01x [60.09, 93.62] over compile, 7 pairs
+// measured: 9-512-200-100: 30.63x [25.23, 37.20] over eager, 7 pairs
+// measured: 9-512-200-100: 31.71x [27.94, 35.99] over compile, 7 pairs
 // shapes: 9-16-200-200, 32-16-200-100, 9-512-200-100
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -2,13 +2,13 @@
 // idea: one pass over a row for its sum of squares, a second over the row, now in cache, to scale it
 // spec: suites/test_norms.py::test_rms_norm
 // target: cpu
-// parent: node 8
-// measured: 1024-4096-float32: 2.99x [2.57, 3.46] over eager, 7 pairs
-// measured: 1024-4096-float32: 1.44x [1.15, 1.80] over compile, 7 pairs
-// measured: 1024-4096-bfloat16: 11.62x [9.66, 13.98] over eager, 7 pairs
-// measured: 1024-4096-bfloat16: 1.52x [1.37, 1.68] over compile, 7 pairs
-// measured: 16384-256-float32: 4.14x [3.59, 4.76] over eager, 7 pairs
-// measured: 16384-256-float32: 1.30x [1.20, 1.41] over compile, 7 pairs
+// parent: samples
+// measured: 1024-4096-float32: 3.02x [2.74, 3.33] over eager, 7 pairs
+// measured: 1024-4096-float32: 1.49x [1.35, 1.65] over compile, 7 pairs
+// measured: 1024-4096-bfloat16: 5.64x [5.18, 6.14] over eager, 7 pairs
+// measured: 1024-4096-bfloat16: 1.36x [1.34, 1.39] over compile, 7 pairs
+// measured: 16384-256-float32: 3.64x [3.10, 4.27] over eager, 7 pairs
+// measured: 16384-256-float32: 1.62x [1.32, 1.99] over compile, 7 pairs
 // shapes: 1024-4096-float32, 1024-4096-bfloat16, 16384-256-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
@@ -185,7 +185,7 @@ inline float sum_long(int64_t cols, const Term& term) {
 }
 
 constexpr float kEps = 1e-06;
-constexpr int64_t kGrain = 4096;  // elements below which a second thread does not pay
+constexpr int64_t kGrain = 16384;  // elements below which a second thread does not pay
 
 template <class T>
 void normalise(const Rows<T>& x, const float* weight, T* out) {
