@@ -22,7 +22,7 @@ EAGER = "eager"
 COMPILE = "compile"
 START_S = 60.0  # loading a kernel or a reference
 COMPILE_S = 240.0  # torch.compile with a cold cache
-_COMPILED_SETS = 3  # sets of other sizes, so that a compiled reference has met that they differ
+_COMPILED_SETS = 10  # sets of other sizes: a compiled reference that meets new guards in a timed call would compile there
 
 
 def positions(spec: Spec, names: Sequence[str]) -> list[int]:
