@@ -2,13 +2,13 @@
 // idea: few borders: count those below each value, all values of a vector at once; many: binary searches in step
 // spec: suites/test_recommendation.py::test_mbdt
 // target: cpu
-// parent: node 30
-// measured: 2-2048-4: 23.15x [21.72, 24.68] over eager, 7 pairs
-// measured: 2-2048-4: 41.55x [36.24, 47.63] over compile, 7 pairs
-// measured: 32-16384-20: 34.13x [30.03, 38.78] over eager, 7 pairs
-// measured: 32-16384-20: 36.59x [31.25, 42.84] over compile, 7 pairs
-// measured: 16-8192-200: 9.86x [8.28, 11.74] over eager, 7 pairs
-// measured: 16-8192-200: 10.77x [8.67, 13.38] over compile, 7 pairs
+// parent: node 24
+// measured: 2-2048-4: 25.45x [21.68, 29.89] over eager, 7 pairs
+// measured: 2-2048-4: 40.83x [37.86, 44.03] over compile, 7 pairs
+// measured: 32-16384-20: 33.53x [30.04, 37.42] over eager, 7 pairs
+// measured: 32-16384-20: 36.40x [32.85, 40.32] over compile, 7 pairs
+// measured: 16-8192-200: 10.14x [8.16, 12.61] over eager, 7 pairs
+// measured: 16-8192-200: 11.34x [9.11, 14.11] over compile, 7 pairs
 // shapes: 2-2048-4, 32-16384-20, 16-8192-200
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
@@ -168,7 +168,7 @@ inline ffi::Tensor empty_like(const TensorView& tensor) {
 constexpr int64_t kTile = 512;                     // values of one task
 constexpr int64_t kCountUpTo = 1024;  // borders that are counted rather than searched
 constexpr int64_t kLanes = 16;            // searches in step
-constexpr int64_t kGrain = 16384;            // values below which a second thread does not pay
+constexpr int64_t kGrain = 4096;            // values below which a second thread does not pay
 
 // bins[i] = the number of borders below values[i]; "not at least" rather than "less", so that NaN is above all of them.
 inline void count_borders(const float* borders, int64_t count, const float* values, int32_t* bins) {

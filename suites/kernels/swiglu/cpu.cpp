@@ -2,13 +2,13 @@
 // idea: one pass in chunks that fit the first-level cache; a polynomial exponential that vectorises
 // spec: suites/test_activations.py::test_swiglu
 // target: cpu
-// parent: node 3
-// measured: 256-14336-float32: 2.00x [1.70, 2.36] over eager, 7 pairs
-// measured: 256-14336-float32: 1.36x [1.13, 1.63] over compile, 7 pairs
-// measured: 256-14336-bfloat16: 1.65x [1.55, 1.76] over eager, 7 pairs
-// measured: 256-14336-bfloat16: 1.35x [1.27, 1.43] over compile, 7 pairs
-// measured: 1-14336-float32: 1.38x [1.30, 1.45] over eager, 7 pairs
-// measured: 1-14336-float32: 7.67x [6.52, 9.03] over compile, 7 pairs
+// parent: node 2
+// measured: 256-14336-float32: 1.96x [1.73, 2.23] over eager, 7 pairs
+// measured: 256-14336-float32: 1.40x [1.26, 1.54] over compile, 7 pairs
+// measured: 256-14336-bfloat16: 1.75x [1.64, 1.87] over eager, 7 pairs
+// measured: 256-14336-bfloat16: 1.41x [1.33, 1.49] over compile, 7 pairs
+// measured: 1-14336-float32: 1.43x [1.42, 1.45] over eager, 7 pairs
+// measured: 1-14336-float32: 7.08x [6.02, 8.33] over compile, 7 pairs
 // shapes: 256-14336-float32, 256-14336-bfloat16, 1-14336-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
