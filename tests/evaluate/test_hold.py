@@ -55,8 +55,10 @@ def test_a_timing_that_waits_comes_before_checks_that_ask_later(tmp_path: Path) 
 
 
 def test_a_target_without_a_device_of_its_own_needs_no_lock() -> None:
-    with Holds().alone(SimpleNamespace()), Holds().shared(SimpleNamespace(lock_path=lambda: None)):
-        pass
+    holds, order = Holds(), []
+    with holds.alone(SimpleNamespace()), holds.alone(SimpleNamespace()), holds.shared(SimpleNamespace(lock_path=lambda: None)):
+        order.append("all at once")
+    assert order == ["all at once"]
 
 
 def test_another_users_lock_file_is_used_as_it_is(tmp_path: Path) -> None:
