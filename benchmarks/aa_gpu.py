@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,22 +44,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
     from kevolve.evaluate.client import Workers
+    from kevolve.evaluate.scatter import scatter
 
     with tempfile.TemporaryDirectory() as scratch, Workers(sys_path=[str(ROOT)], scratch=Path(scratch)) as workers:
         rows = []
+        between = scatter(workers, target(), Path(scratch), clock=time.perf_counter)
+        print(between, flush=True)
         for number in arguments.shapes:
-            rows.append(run(workers, SHAPES[number], arguments))
+            rows.append(run(workers, SHAPES[number], arguments, between))
             print(_line(rows[-1]), flush=True)
     print(tabulate([_line(row) for row in rows], headers="keys", floatfmt=".3f"))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"environment": dict(target().device()), "results": rows}, indent=1) + "\n")
+        found = {"environment": dict(target().device()), "scatter": asdict(between), "results": rows}
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def run(workers: Any, shape: tuple[int, int], arguments: argparse.Namespace) -> dict[str, Any]:
+def run(workers: Any, shape: tuple[int, int], arguments: argparse.Namespace, between: Any) -> dict[str, Any]:
     """Verdicts on kernels of one shape, each with contents, buffers and a candidate's process of its own."""
     end, found = time.monotonic() + arguments.seconds, []
     while len(found) < arguments.verdicts and time.monotonic() < end:
-        found.append(verdict(workers, shape, arguments.seed + 1000 * len(found), pairs=arguments.pairs))
+        found.append(verdict(workers, shape, arguments.seed + 1000 * len(found), between, pairs=arguments.pairs))
     return {"shape": shape, "verdicts": found}
 
 
@@ -69,7 +74,7 @@ def target() -> Any:
     return registry.load("targets", TARGET)
 
 
-def verdict(workers: Any, shape: tuple[int, int], seed: int, *, pairs: int = 7) -> dict[str, Any]:
+def verdict(workers: Any, shape: tuple[int, int], seed: int, between: Any, *, pairs: int = 7) -> dict[str, Any]:
     """One paired timing; seconds with and without making the contents."""
     from kevolve.evaluate.candidate import Candidate
     from kevolve.evaluate.timing import measure, timed_pool
@@ -79,7 +84,7 @@ def verdict(workers: Any, shape: tuple[int, int], seed: int, *, pairs: int = 7) 
     began = time.perf_counter()
     with timed_pool(spec, case, seed=seed) as pool:
         start = time.perf_counter()
-        found = measure(workers, spec, case, one, target=target(), baselines=("eager",), seed=seed, pool=pool, pairs=pairs)
+        found = measure(workers, spec, case, one, target=target(), baselines=("eager",), seed=seed, pool=pool, pairs=pairs, scatter=between)
         seconds = time.perf_counter() - start
     ratio = found.speedup.get("eager")
     row = {"status": found.outcome.status.value, "message": found.outcome.message, "seconds": seconds, "pool_s": start - began}

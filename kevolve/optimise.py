@@ -182,8 +182,9 @@ class Optimiser:
 
     def _rank(self, fresh: Fresh) -> int:
         """How sure the gate is of a correct kernel: every interval above ``min_speedup``, none below it, or slow."""
-        first, threshold = self._spec.baseline[0], self._spec.min_speedup
-        if all(accepts(measurement.speedup.get(first), threshold) for measurement in fresh.measured.values()):
+        first = self._spec.baseline[0]
+        least = {case.id: self._spec.least_speedup(case) for case in self._cases}
+        if all(accepts(measurement.speedup.get(first), least[case]) for case, measurement in fresh.measured.items()):
             return SURE
         return PASSES if all(measurement.outcome.passed for measurement in fresh.measured.values()) else SLOW
 

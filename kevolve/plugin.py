@@ -27,9 +27,12 @@ SPEC = pytest.StashKey[Spec]()
 CASE = pytest.StashKey[Case]()
 
 
-def on(*targets: str) -> pytest.MarkDecorator:
-    """Mark a ``pytest.param`` as a case of these targets only (a laptop's sizes, a data centre's sizes)."""
-    return pytest.mark.kevolve(targets=targets)
+def on(*targets: str, min_speedup: float | None = None) -> pytest.MarkDecorator:
+    """Mark a ``pytest.param`` as a case of these targets only (a laptop's sizes, a data centre's sizes); none: of all.
+
+    ``min_speedup``: what is expected of this case in place of the spec's, where the first baseline already does it well.
+    """
+    return pytest.mark.kevolve(targets=targets, min_speedup=min_speedup)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -171,11 +174,16 @@ def _claim_folder(collector: pytest.Module, spec: Spec) -> None:
 
 
 def _case(item: pytest.Function) -> Case:
-    """One parametrisation as a case, with the targets that ``on`` named."""
+    """One parametrisation as a case, with what ``on`` said of it."""
     callspec = getattr(item, "callspec", None)
     marker = item.get_closest_marker("kevolve")
-    targets = tuple(marker.kwargs.get("targets", ())) if marker else None
-    return Case(id=callspec.id if callspec else "only", values=dict(callspec.params) if callspec else {}, targets=targets or None)
+    said = marker.kwargs if marker else {}
+    return Case(
+        id=callspec.id if callspec else "only",
+        values=dict(callspec.params) if callspec else {},
+        targets=tuple(said.get("targets", ())) or None,
+        min_speedup=said.get("min_speedup"),
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

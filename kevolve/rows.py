@@ -42,7 +42,7 @@ def result(
         method=measurement.method or None,
         kernel=kernel,
         evaluations=evaluations,
-        extra={"test": spec.nodeid, "min_speedup": spec.min_speedup}
+        extra={"test": spec.nodeid, "min_speedup": spec.least_speedup(case)}
         | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {})
         | {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, make_plan, of_draws
+from kevolve.evaluate.scatter import Scatter, scatter
 from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
 from kevolve.report.environment import describe
@@ -112,6 +114,11 @@ class Run:
     def peaks(self) -> Peaks:
         """What the device can do, measured once and kept."""
         return self.target.peaks(self.cache)
+
+    @cached_property
+    def scatter(self) -> Scatter | None:
+        """How far the times of one kernel lie apart between processes, where these serve several pairs; measured once and kept."""
+        return scatter(self.workers, self.target, self.cache, clock=time.perf_counter)
 
     @property
     def cache(self) -> Path:
@@ -305,6 +312,7 @@ class Run:
             baselines=spec.baseline,
             seed=seed,
             peaks=self.peaks,
+            scatter=self.scatter,
             templates=self.templates,
             unread=self._unread(spec),
         )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+import kevolve
+from kevolve.spec.spec import Case, Spec
+
 assert torch  # imported before pytester takes its snapshot of modules: torch cannot be imported twice
 
 SPEC = """
@@ -50,6 +53,20 @@ def test_a_spec_is_one_item_a_case_of_this_target_and_one_property_item(project:
         "test_spec.py::test_double[properties]",
         "test_spec.py::test_ordinary",
     ]
+
+
+def test_a_case_may_have_a_threshold_of_its_own() -> None:
+    marked = kevolve.on("cpu", min_speedup=0.95).kwargs
+    assert marked == {"targets": ("cpu",), "min_speedup": 0.95}
+    spec = Spec(**dict.fromkeys(("name", "nodeid", "folder", "describe", "reference", "cases", "vary", "choices", "hash")), min_speedup=1.2)
+    assert spec.least_speedup(Case(id="a", values={})) == 1.2
+    assert spec.least_speedup(Case(id="b", values={}, min_speedup=0.95)) == 0.95
+
+
+def test_a_threshold_of_a_case_that_is_none_is_reported_at_collection(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_spec=SPEC.replace('kevolve.on("cpu")', 'kevolve.on("cpu", min_speedup=-1)'))
+    result = pytester.runpytest_inprocess("--collect-only", "-q", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*min_speedup of case float32-128: expected a positive number, got -1"])
 
 
 def test_k_and_node_ids_select_items(project: pytest.Pytester) -> None:

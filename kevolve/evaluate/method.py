@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from kevolve.evaluate.baselines import CANDIDATE
 from kevolve.evaluate.resident import batch_size, set_count
+from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.evaluate.statistics import CONFIDENCE
 from kevolve.targets import Target
 
 
-def method(series: Series, target: Target) -> str:
+def method(series: Series, target: Target, scatter: Scatter | None = None) -> str:
     """Pairs, blocks, contents, cache, forms and the interval."""
     if target.modelled:
         return "one pair by the target's model"
@@ -20,8 +21,16 @@ def method(series: Series, target: Target) -> str:
     return (
         f"{len(series.pairs)} {units} x {rounds} palindromic rounds of blocks of at least {block_us / 1e3:.2g} ms, "
         f"{policy.warm_calls} untimed calls after a hand-over, {_contents(series)}, cache {policy.cache}; mean log ratio a pair, "
-        f"{CONFIDENCE:.0%} Student interval over pairs{_forms(series)}"
+        f"{CONFIDENCE:.0%} Student interval over pairs{_between(scatter)}{_forms(series)}"
     )
+
+
+def _between(scatter: Scatter | None) -> str:
+    """What pairs of the same processes do not show."""
+    if scatter is None:
+        return ""
+    both = f"{scatter.launched_us:.2g} us launched, {scatter.replayed_us:.2g} us replayed"
+    return f" and over the scatter between {scatter.processes} processes ({both})"
 
 
 def _processes(series: Series) -> str:

@@ -14,7 +14,8 @@ _VIEWS = """
 """
 _METADATA = "size stride sym_size sym_stride sym_numel storage_offset is_contiguous numel dim device is_pinned"
 _CONTIGUOUS = "clone contiguous copy_"
-COMPUTES_NOTHING = frozenset(f"aten::{name}" for name in f"{_ALLOCATION} {_VIEWS} {_METADATA} {_CONTIGUOUS}".split())
+_SIZES = "_local_scalar_dense"  # .item(): sizes that depend on the data
+COMPUTES_NOTHING = frozenset(f"aten::{name}" for name in f"{_ALLOCATION} {_VIEWS} {_METADATA} {_CONTIGUOUS} {_SIZES}".split())
 
 
 def forbidden(called: Iterable[object], allow: Sequence[str]) -> list[str]:

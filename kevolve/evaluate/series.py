@@ -14,7 +14,8 @@ from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
 from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
 from kevolve.evaluate.resident import batch_size
 from kevolve.evaluate.runner import Answer, Block, PairPlan, SideFailed
-from kevolve.evaluate.statistics import pair_log_ratio, round_log_ratio
+from kevolve.evaluate.scatter import Scatter
+from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_ratio, round_log_ratio
 
 # How much slower than it claims the judge's clock must find a candidate, in every pair, before that is no accident; beyond it, for calls
 # as launched, the policy's ``bound_us``.
@@ -95,11 +96,26 @@ class Series:
 
     def log_ratios(self, baseline: str) -> list[float]:
         """A log speedup a pair. Eager is taken as launched; any other in its faster form, against the candidate's faster form."""
-        if baseline == EAGER:
-            replayed = {baseline: False, CANDIDATE: False}
-        else:
-            replayed = {side: self.replays_faster(side) for side in (baseline, CANDIDATE)}
+        replayed = self._forms(baseline)
         return [pair_log_ratio(_rounds(pair, baseline, replayed)) for pair in self.pairs]
+
+    def _forms(self, baseline: str) -> Mapping[str, bool]:
+        """Whether the replayed times of a baseline and of the candidate are compared."""
+        sides = (baseline, CANDIDATE)
+        return dict.fromkeys(sides, False) if baseline == EAGER else {side: self.replays_faster(side) for side in sides}
+
+    def speedup(self, baseline: str, scatter: Scatter | None = None) -> Interval:
+        """The speedup over a baseline. ``scatter``: between processes, where several pairs have the same."""
+        return interval(self.log_ratios(baseline), shared=self._shared(baseline, scatter))
+
+    def _shared(self, baseline: str, scatter: Scatter | None) -> Shared | None:
+        if scatter is None:
+            return None
+        parts = [
+            scatter.of(replayed=replayed) / median(block.in_form(replayed=replayed) for block in self.blocks(side))
+            for side, replayed in self._forms(baseline).items()
+        ]
+        return Shared(deviation=math.hypot(*parts), count=scatter.processes)
 
     def replays_faster(self, side: str) -> bool:
         """Whether a side's calls are quicker replayed than launched: one form for all of its blocks."""

@@ -90,7 +90,7 @@ def as_tuple(outputs: Any) -> tuple[Any, ...]:
 
 
 def check_outputs(outputs: Sequence[Any], inputs: Sequence[Any], *, trusted: bool) -> None:
-    """Plain tensors only: no subclass, nothing lazy, nothing that lies in an input (unless ``trusted``). Raises ``BadOutput``."""
+    """Plain tensors on the inputs' device: no subclass, nothing lazy, nothing in an input (unless ``trusted``). Raises ``BadOutput``."""
     for position, output in enumerate(outputs):
         if type(output) is not torch.Tensor:
             raise BadOutput(f"output {position}: expected a torch.Tensor, got {type(output).__module__}.{type(output).__qualname__}")
@@ -98,9 +98,9 @@ def check_outputs(outputs: Sequence[Any], inputs: Sequence[Any], *, trusted: boo
             raise BadOutput(
                 f"output {position}: expected a materialised strided tensor, got layout {output.layout}, dtype {name_of(output.dtype)}"
             )
+    _check_devices(outputs, inputs)
     if trusted:
         return
-    _check_devices(outputs, inputs)
     ranges = [_extent(value) for value in inputs if isinstance(value, torch.Tensor)]
     for position, output in enumerate(outputs):
         start, end = _extent(output)

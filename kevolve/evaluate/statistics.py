@@ -2,7 +2,9 @@
 
 The unit of replication is a process pair. Inside a pair the sides take turns in palindromic rounds (A B B A, or A B C C B A), so
 that a steady drift adds the same to each; the pair's figure is the mean log ratio over its rounds; the interval is Student's
-over pairs. Means of logs, not medians of ratios: under A B B A order a median of ratios was biased (1.22 for equal kernels).
+over pairs, wider by what pairs of the same processes share.
+
+Means of logs, not medians of ratios: under A B B A order a median of ratios was biased (1.22 for equal kernels).
 """
 
 from __future__ import annotations
@@ -67,10 +69,19 @@ def pair_log_ratio(rounds: Sequence[float]) -> float:
     return math.fsum(rounds) / len(rounds)
 
 
-def interval(log_ratios: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all pairs have in common and their scatter does not show: the ``deviation`` of a log ratio, from ``count`` observations."""
+
+    deviation: float
+    count: int
+
+
+def interval(log_ratios: Sequence[float], *, confidence: float = CONFIDENCE, shared: Shared | None = None) -> Interval:
     """Student's interval over pairs, from log ratios to ratios.
 
-    One pair (a modelled target's, exact) gives an interval of no width. Raises ``ValueError`` for none or for one that is not finite.
+    ``shared``: an error of its own, whose half width is added in quadrature. One pair (a modelled target's, exact) gives an interval of
+    no width. Raises ``ValueError`` for none or for one that is not finite.
     """
     if not log_ratios or not all(math.isfinite(value) for value in log_ratios):
         raise ValueError(f"an interval: expected finite log ratios of at least one pair, got {list(log_ratios)}")
@@ -80,6 +91,8 @@ def interval(log_ratios: Sequence[float], *, confidence: float = CONFIDENCE) -> 
         return Interval(estimate=math.exp(mean), low=math.exp(mean), high=math.exp(mean))
     variance = math.fsum((value - mean) ** 2 for value in log_ratios) / (count - 1)
     half = student_quantile(0.5 + confidence / 2, count - 1) * math.sqrt(variance / count)
+    if shared is not None:
+        half = math.hypot(half, student_quantile(0.5 + confidence / 2, shared.count - 1) * shared.deviation)
     return Interval(estimate=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half))
 
 

@@ -26,8 +26,9 @@ from kevolve.evaluate.oracle import ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.referee import can_be_told
 from kevolve.evaluate.runner import Hack, PairPlan, SideFailed
+from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series, faster, forms
-from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, interval, undecided, verdict
+from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, undecided, verdict
 from kevolve.evaluate.verification import verify
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Peaks, Target
@@ -93,16 +94,18 @@ def measure(
     pairs: int = FEWEST_PAIRS,
     peaks: Peaks | None = None,
     unread: frozenset[str] = frozenset(),
+    scatter: Scatter | None = None,
     templates: Templates | None = None,
     pool: Pool | None = None,
     budget_s: float | None = None,
     deadline_s: float = 60.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
-    """Time ``candidate`` on ``case`` against ``baselines``; the first is what ``spec.min_speedup`` is held against.
+    """Time ``candidate`` on ``case`` against ``baselines``; the first is what ``spec.least_speedup(case)`` is held against.
 
     ``seed``: secret; contents, orders and verified calls follow from it. ``pairs``: at least 7, twice as many where the first look
     leaves ``min_speedup`` inside the interval (a modelled target takes one). ``peaks``, ``unread``: for the speed of light.
+    ``scatter``: between processes, where several pairs share them (``scatter.py``).
     ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
     of the first look should take (None: the target's policy says). ``deadline_s``: for one block.
     What the description or the reference raises on the case's own inputs is a RUNTIME_ERROR that says so.
@@ -124,9 +127,9 @@ def measure(
         series = _series(subject, sides, _plan(subject, contents, seconds / wanted, deadline_s, clock), rng)
         try:
             series.run(wanted)
-            if not target.modelled and _wants_more(series, baselines, spec.min_speedup):
+            if not target.modelled and _wants_more(series, baselines, spec.least_speedup(case)):
                 series.run(wanted * (_EXTENSION - 1))
-            return _judged(subject, series, contents, baselines, peaks or Peaks(), unread)
+            return _judged(subject, series, contents, baselines, peaks or Peaks(), unread, scatter)
         except SideFailed as failed:
             return Measurement(outcome=_failure(failed), unavailable=series.unavailable)
         except Hack as hack:
@@ -189,7 +192,7 @@ def quick(
         if not outcome.passed:
             return QuickTime(outcome=outcome)
         times = {side: median(block.launched_us for block in series.blocks(side)) for side in (CANDIDATE, first)}
-        fitness = interval(series.log_ratios(first)).estimate
+        fitness = series.speedup(first).estimate
         return QuickTime(outcome=outcome, fitness=fitness, time_us=times[CANDIDATE], baseline_us=times[first])
 
 
@@ -273,10 +276,18 @@ def _closing(subject: Subject, pool: Pool | None, templates: Templates | None, s
 
 def _wants_more(series: Series, baselines: Sequence[str], threshold: float) -> bool:
     first = baselines[0] if baselines else None
-    return first in series.baselines and undecided(interval(series.log_ratios(str(first))), threshold)
+    return first in series.baselines and undecided(series.speedup(str(first)), threshold)
 
 
-def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[str], peaks: Peaks, unread: frozenset[str]) -> Measurement:
+def _judged(
+    subject: Subject,
+    series: Series,
+    pool: Pool,
+    baselines: Sequence[str],
+    peaks: Peaks,
+    unread: frozenset[str],
+    scatter: Scatter | None,
+) -> Measurement:
     """The record's figures and the outcome, correctness first."""
     if not series.pairs:
         return _unmeasured("; ".join(f"{side}: {why}" for side, why in series.unavailable.items()) or "no baseline", series.unavailable)
@@ -292,7 +303,7 @@ def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[st
         rng=series.rng,
         clock=series.plan.clock,
     )
-    speedup = {side: interval(series.log_ratios(side)) for side in series.baselines}
+    speedup = {side: series.speedup(side, scatter) for side in series.baselines}
     times = {side: forms(series.blocks(side)) for side in (CANDIDATE, *series.baselines)}
     time_us = faster(times[CANDIDATE])
     floor = _floor(subject, series, pool, peaks, unread)
@@ -309,7 +320,7 @@ def _judged(subject: Subject, series: Series, pool: Pool, baselines: Sequence[st
         speed_of_light=fraction_of_light(floor, time_us),
         pairs=len(series.pairs),
         verified=verified,
-        method=method(series, subject.target),
+        method=method(series, subject.target, scatter),
         samples_s=tuple(block.launched_us / 1e6 for block in series.blocks(CANDIDATE)),
     )
 
@@ -329,7 +340,7 @@ def _speed_outcome(
         return Outcome(status=Status.REWARD_HACK, stage=Stage.PAIRED, message=hack)
     if suspicion is not None:
         return Outcome(status=Status.SUSPECT, stage=Stage.PAIRED, message=suspicion)
-    first, threshold = baselines[0], subject.spec.min_speedup
+    first, threshold = baselines[0], subject.spec.least_speedup(subject.case)
     if first not in speedup:
         return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=f"{first}: {series.unavailable[first]}")
     found = speedup[first]

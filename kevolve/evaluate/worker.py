@@ -135,8 +135,15 @@ class _Recorder(TorchDispatchMode):
         self.names: dict[str, None] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names[func._schema.name] = None
-        return func(*args, **(kwargs or {}))
+        made = func(*args, **(kwargs or {}))
+        self.names[_called(func._schema.name, args, made)] = None
+        return made
+
+
+def _called(name: str, args: Sequence[Any], made: Any) -> str:
+    """The operator's name; of a conversion that converts nothing (``tolist`` of a device's tensor), that of a copy."""
+    copies = name == "aten::_to_copy" and isinstance(made, torch.Tensor) and made.dtype == args[0].dtype
+    return "aten::copy_" if copies else name
 
 
 def _trace(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:

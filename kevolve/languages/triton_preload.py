@@ -6,6 +6,7 @@ Nothing here touches a device. Without a driver's library (a machine with no dev
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import subprocess
 import tempfile
@@ -14,18 +15,30 @@ import triton
 import triton.language  # every kernel imports it
 
 _ARCHES = (80, 90)  # Triton has one ptxas for architectures before 90, another since
+# What the first launch and the first fake tensor of every child would import anew: two seconds where no bytecode lies beside the sources.
+_FIRST_CALL = (
+    "torch.fx.experimental.symbolic_shapes",
+    "triton.compiler.code_generator",
+    "triton.experimental.gluon.nvidia.blackwell",
+    "triton.experimental.gluon.nvidia.hopper",
+    "triton.tools.tensor_descriptor",
+)
 
 
 def _prepare() -> None:
-    """Hash the compiler, ask ptxas for its version, build the helper that loads binaries: about a second, once a server."""
-    from triton.backends.nvidia import compiler, driver
+    """Hash the compiler, ask ptxas for its version, make the driver's object with its helper: about a second, once a server."""
+    from triton.backends.nvidia import compiler
     from triton.runtime.cache import triton_key
+    from triton.runtime.driver import driver
 
+    for name in _FIRST_CALL:
+        with contextlib.suppress(ImportError):  # another version's place for it: the call imports it then
+            importlib.import_module(name)
     triton_key()
     for arch in _ARCHES:
         compiler.get_ptxas_version(arch)
     with contextlib.suppress(AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError):
-        driver.CudaUtils()  # without a driver or a C compiler the first launch says so
+        _ = driver.default  # without a driver or a C compiler the first launch says so
     tempfile.tempdir = None  # each child has its own
 
 

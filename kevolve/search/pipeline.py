@@ -122,12 +122,13 @@ class Pipeline:
                 return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
             speedups[case.id] = timed.fitness
         fitness = math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
-        slowest = min(speedups.values())
-        passed = slowest >= self.spec.min_speedup
+        least = {case.id: self.spec.least_speedup(case) for case in self.cases}
+        slowest = min(speedups, key=lambda case: speedups[case] / least[case])
+        passed = speedups[slowest] >= least[slowest]
         outcome = Outcome(
             status=Status.PASSED if passed else Status.TOO_SLOW,
             stage=Stage.QUICK,
-            message=f"{fitness:.2f}x" + ("" if passed else f", the slowest case {slowest:.2f}x of {self.spec.min_speedup:g}x"),
+            message=f"{fitness:.2f}x" + ("" if passed else f", {slowest} {speedups[slowest]:.2f}x of {least[slowest]:g}x"),
             detail={"speedups": speedups},
         )
         outcome = _with_resources(outcome, candidate)

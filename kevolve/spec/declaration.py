@@ -62,12 +62,12 @@ def kernel(
     """Make a test function a kernel spec.
 
     ``reference``: a plain PyTorch function, an ``nn.Module`` or a Module class; importable by name.
-    ``min_speedup``: over the first of ``baseline``, on every case. ``vary``: what the property test may draw in place of
-    parametrised values. ``grad``: inputs whose gradients are checked and timed too. ``mutates``: inputs written in place.
-    ``constant``: inputs that may be prepacked outside the timed window. ``tolerance``: relative to the output's scale,
-    instead of the derived one. ``compare``: by output position, for outputs that are not unique. ``allow``: library
-    operators the kernel may call (``"aten::mm"``). ``kernel``: ``"package.module:function"``, a kernel that exists already.
-    ``work``: the case's arguments by name to the least ``Work``, where the inputs are read only in part.
+    ``min_speedup``: over the first of ``baseline``, on every case (``kevolve.on`` may say another for one).
+    ``vary``: what the property test may draw in place of parametrised values. ``grad``: inputs whose gradients are checked and
+    timed too. ``mutates``: inputs written in place. ``constant``: inputs that may be prepacked outside the timed window.
+    ``tolerance``: relative to the output's scale, instead of the derived one. ``compare``: by output position, for outputs that
+    are not unique. ``allow``: library operators the kernel may call (``"aten::mm"``). ``kernel``: ``"package.module:function"``, a
+    kernel that exists already. ``work``: the case's arguments by name to the least ``Work``, where the inputs are read only in part.
     A single name may be given as a string.
     Source of the idea: KernelEvolve (arXiv 2512.23236), its kernel specification.
     """
@@ -253,8 +253,12 @@ def _option_problems(
             if name not in case.values
         ]
     problems += _vary_problems(options["vary"] or {}, arguments)
-    if not isinstance(options["min_speedup"], int | float) or not 0 < options["min_speedup"] < 1e6:
-        problems.append(f"min_speedup: expected a positive number, got {options['min_speedup']!r}")
+    least = {"min_speedup": options["min_speedup"]} | {
+        f"min_speedup of case {case.id}": case.min_speedup for case in cases if case.min_speedup is not None
+    }
+    for name, value in least.items():
+        if not isinstance(value, int | float) or not 0 < value < 1e6:
+            problems.append(f"{name}: expected a positive number, got {value!r}")
     if options["tolerance"] is not None and not (isinstance(options["tolerance"], int | float) and 0 < options["tolerance"] < 1):
         problems.append(f"tolerance: expected None or a number between 0 and 1, got {options['tolerance']!r}")
     if not options["baseline"]:

@@ -21,6 +21,7 @@ class Case:
     id: str
     values: Mapping[str, Any]
     targets: tuple[str, ...] | None = None  # None: every target
+    min_speedup: float | None = None  # in place of the spec's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,10 @@ class Spec:
     kernel: str | None = None  # "package.module:function": a kernel that exists already
     work: Callable[..., Work] | None = None  # the case's arguments by name -> Work
     line: int = 0
+
+    def least_speedup(self, case: Case) -> float:
+        """What a kernel must reach on ``case`` over the first of ``baseline``."""
+        return self.min_speedup if case.min_speedup is None else case.min_speedup
 
 
 def decode(spec: Spec, draw: Draw) -> Draw:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.plan import of_draws
+from kevolve.evaluate.scatter import Scatter, scatter
 from kevolve.spec.inputs import Tensor
 from kevolve.spec.reference import Reference
 from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.targets.cpu import CPU
 
 KERNELS = """
 import torch
@@ -117,6 +120,23 @@ def _measure(workers: Workers, spec: Spec, kernel: str, **more: Any) -> timing.M
 def _check(workers: Workers, folder: Path, kernel: str, rows: int = 40) -> Any:
     plan = of_draws(_spec(folder), [Draw(values={"rows": rows}, seed=3)])
     return check(workers, _spec(folder), _candidate(kernel), plan, target=Attached(), deadline_s=30)
+
+
+def test_the_scatter_between_processes_is_measured_once_a_device(workers: Workers, tmp_path: Path) -> None:
+    found = scatter(workers, Attached(), tmp_path, clock=time.perf_counter)
+    assert found is not None
+    assert found.processes == 16
+    assert 0 < found.launched_us < 1e6
+    again = scatter(workers, Attached(), tmp_path, clock=lambda: pytest.fail("measured again"))
+    assert again == found
+    assert scatter(workers, CPU(), tmp_path, clock=time.perf_counter) is None  # every pair has processes of its own
+
+
+def test_an_interval_over_few_processes_says_so(workers: Workers, folder: Path) -> None:
+    between = Scatter(launched_us=1e4, replayed_us=1e4, processes=16)
+    alone, wider = (_measure(workers, _spec(folder), "equal", scatter=given) for given in (None, between))
+    assert wider.speedup["eager"].high > 10 * alone.speedup["eager"].high
+    assert "and over the scatter between 16 processes (1e+04 us launched, 1e+04 us replayed)" in wider.method
 
 
 def test_calls_are_timed_launched_and_replayed_and_answers_of_both_are_verified(workers: Workers, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from kevolve.evaluate.pairs import Pair
 from kevolve.evaluate.runner import Block, PairPlan
+from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.targets import BlockPolicy
 
@@ -45,6 +47,16 @@ def test_eager_is_compared_as_launched_and_others_in_their_faster_forms() -> Non
 def test_a_side_that_cannot_be_captured_is_compared_as_launched() -> None:
     series = _series(candidate=(40.0, None), compile=(60.0, 30.0))
     assert series.log_ratios("compile") == pytest.approx([-0.2877] * 3, abs=1e-4)
+
+
+def test_the_scatter_between_processes_widens_an_interval_by_the_forms_that_are_compared() -> None:
+    series = _series(candidate=(40.0, 20.0), eager=(80.0, 10.0), compile=(60.0, 30.0))
+    scatter = Scatter(launched_us=0.4, replayed_us=0.0, processes=16)
+    assert series.speedup("eager").low == pytest.approx(2.0)
+    wider = series.speedup("eager", scatter)
+    assert wider.estimate == pytest.approx(2.0)
+    assert math.log(wider.high / wider.estimate) == pytest.approx(2.947 * math.hypot(0.4 / 40, 0.4 / 80), rel=1e-3)
+    assert series.speedup("compile", scatter).low == pytest.approx(1.5)  # both replayed
 
 
 def test_a_host_that_takes_a_launchs_time_longer_proves_nothing_but_far_more_does() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import random
-from statistics import NormalDist
+from statistics import NormalDist, stdev
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.statistics import (
     FEWEST_PAIRS,
     Interval,
+    Shared,
     accepts,
     block_mean,
     geometric_mean,
@@ -90,6 +91,20 @@ def test_equal_kernels_are_covered_at_least_97_times_of_100_whatever_the_noise(k
     runs = 1500
     covered = sum(interval([_noise(kind, rng) for _ in range(pairs)]).covers(1.0) for _ in range(runs))
     assert covered / runs >= 0.97
+
+
+def test_what_pairs_share_widens_the_interval_and_keeps_the_coverage() -> None:
+    rng = random.Random(29)
+    runs, alone, widened = 1500, 0, 0
+    for _ in range(runs):
+        observed = [rng.gauss(0, 0.02) for _ in range(16)]
+        shared = Shared(deviation=math.hypot(stdev(observed), stdev(observed)), count=16)
+        offset = rng.gauss(0, 0.02) - rng.gauss(0, 0.02)  # of this verdict's two processes
+        logs = [offset + rng.gauss(0, 0.005) for _ in range(FEWEST_PAIRS)]
+        alone += interval(logs).covers(1.0)
+        widened += interval(logs, shared=shared).covers(1.0)
+    assert alone / runs < 0.5
+    assert widened / runs >= 0.97
 
 
 def test_a_second_look_at_twice_the_pairs_keeps_the_coverage() -> None:

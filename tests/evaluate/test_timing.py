@@ -111,13 +111,13 @@ def _spec(folder: Path, reference: str = "reference", **more: Any) -> Spec:
     )
 
 
-def _measure(workers: Workers, spec: Spec, kernel: str, **more: Any) -> Measurement:
+CASE = Case(id="40", values={"rows": 40})
+
+
+def _measure(workers: Workers, spec: Spec, kernel: str, *, case: Case = CASE, **more: Any) -> Measurement:
     candidate = Candidate(name=kernel, language="cpp", entry=kernel, callable=f"timed_kernels:{kernel}")
     settings: dict[str, Any] = {"baselines": ("eager",), "seed": 5, "pairs": 3, "budget_s": 0.1} | more
-    return timing.measure(workers, spec, CASE, candidate, target=registry.load("targets", "cpu"), **settings)
-
-
-CASE = Case(id="40", values={"rows": 40})
+    return timing.measure(workers, spec, case, candidate, target=registry.load("targets", "cpu"), **settings)
 
 
 def made(sizes: Mapping[str, int], generator: torch.Generator) -> tuple[torch.Tensor]:
@@ -171,7 +171,8 @@ def test_a_kernel_that_crashes_while_it_is_timed_is_a_typed_outcome(workers: Wor
 
 
 def test_a_clock_that_lies_is_caught_by_the_judges_own(workers: Workers, folder: Path) -> None:
-    found = _measure(workers, _spec(folder, min_speedup=0.01), "lies")
+    case = Case(id="800", values={"rows": 800})  # so long that what it hides is more than a host may add to a call
+    found = _measure(workers, _spec(folder, min_speedup=0.01), "lies", case=case)
     assert found.outcome.status is Status.REWARD_HACK
     assert "by the judge's clock, in every pair" in found.outcome.message
 

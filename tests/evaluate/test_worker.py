@@ -120,6 +120,12 @@ def test_the_trace_names_the_operators_of_the_call_and_no_others(child: Child) -
     assert trace(child, [[torch.ones(2), torch.ones(2)]]) == ["aten::mul", "aten::sum"]
 
 
+def test_a_copy_that_converts_nothing_is_traced_as_one(child: Child) -> None:
+    refer(child, "sizes_read", "x")
+    assert trace(child, [[torch.ones(3)]]) == ["aten::copy_", "aten::clone"]
+    assert trace(child, [[torch.ones(2)]]) == ["aten::copy_", "aten::_to_copy"]
+
+
 def test_a_cpp_kernel_only_allocates(child: Child, library: Path) -> None:
     load(child, library, "twice")
     assert trace(child, [[torch.ones(2)]]) == ["aten::empty"]
@@ -153,7 +159,8 @@ def test_the_environment_and_descriptors_are_bare(child: Child) -> None:
     with pytest.raises(ChildFailed) as caught:
         run(child, [[torch.ones(1)]])
     assert caught.value.message.splitlines()[0] == (
-        "RuntimeError: ['CUDA_VISIBLE_DEVICES', 'HOME', 'LANG', 'OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'PATH', 'TMPDIR', "
+        "RuntimeError: ['CUDA_VISIBLE_DEVICES', 'GOMP_SPINCOUNT', 'HOME', 'KMP_BLOCKTIME', 'LANG', 'OMP_NUM_THREADS', 'OMP_WAIT_POLICY', "
+        "'PATH', 'TMPDIR', "
         "'TORCHINDUCTOR_CACHE_DIR', "
         "'TORCHINDUCTOR_COMPILE_THREADS', 'TRITON_HOME', 'USER'] 1 ['memfd', 'null', 'socket']"
     )

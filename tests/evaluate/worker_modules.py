@@ -14,6 +14,12 @@ def twice(x: torch.Tensor) -> torch.Tensor:
     return 2 * x
 
 
+def sizes_read(x: torch.Tensor) -> torch.Tensor:
+    """What ``tolist`` of a device's tensor dispatches, and a conversion."""
+    torch.ops.aten._to_copy(x, device="cpu")
+    return torch.ops.aten._to_copy(x, dtype=torch.float64) if x.numel() == 2 else x.clone()
+
+
 def scaled(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x * weight, x.sum()
 

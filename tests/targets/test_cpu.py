@@ -68,9 +68,10 @@ def test_torch_compile_is_told_of_clang_only_where_there_is_no_gcc(monkeypatch: 
     assert "CXX" not in CPU().environment("cpp")
 
 
-def test_idle_threads_sleep_and_there_are_as_many_as_usable_cores() -> None:
+def test_idle_threads_sleep_soon_and_there_are_as_many_as_usable_cores() -> None:
     environment = CPU().environment("cpp")
     assert environment["OMP_WAIT_POLICY"] == "passive"
+    assert 0 < int(environment["GOMP_SPINCOUNT"]) < 300_000  # libgomp's own, which lasts for milliseconds
     assert environment["OMP_NUM_THREADS"] == CPU().device()["cores"]
 
 
