@@ -2,6 +2,9 @@
 
 An evaluation is complete when a distinct source was compiled, checked on the whole property plan and timed quickly on every case.
 Compiler and build caches start empty. Usage: ``python -m benchmarks.evaluations [--spec rms_norm] [--count 40] [--json PATH]``
+
+``--target cuda``: candidates in Triton, all at once, and the share of the time in which the device is busy (as its driver counts it) and
+in which it is held. ``--kernelbench CHECKOUT``: KernelBench's evaluator on some of the same candidates (``kernelbench.py``).
 """
 
 from __future__ import annotations
@@ -12,17 +15,22 @@ import json
 import os
 import random
 import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import psutil
 from tabulate import tabulate
 
+from benchmarks import kernelbench
 from benchmarks.specs import collect
 from kevolve import registry
 from kevolve.evaluate.client import Workers
@@ -34,6 +42,11 @@ from kevolve.operators.trace import trace_reference
 from kevolve.search.node import Graph, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.spec.spec import Case, Spec
+
+_VARIANT = {
+    "cpp": "\n[[maybe_unused]] static const int variant_{0} = {0};\n",
+    "triton": "\n\ndef variant_{0}():\n    return {0}\n",
+}
 
 
 class Memory:
@@ -65,11 +78,56 @@ class Memory:
             self.children = max(self.children, held)
 
 
-def distinct(spec: Spec, count: int) -> list[Proposal]:
-    """``count`` different sources: every setting of the fitting samples, then the same with other grains of parallelism."""
-    language = registry.load("languages", "cpp")
-    trace = trace_reference(spec, target="cpu")
-    context = Context(spec=spec, trace=trace, target="cpu", language="cpp", graph=Graph(), sources={}, random=random.Random(0))
+class Busy:
+    """The device's own count of its busy time, sampled, and the time in which somebody holds it."""
+
+    def __init__(self, workers: Workers, target: Any) -> None:
+        self.samples: list[float] = []
+        self.held_s, self._device = 0.0, not target.shares_cores
+        self._holds, self._inside, self._since, self._lock = workers.holds, 0, 0.0, threading.Lock()
+        for name in ("shared", "alone"):
+            setattr(workers.holds, name, self._counted(getattr(workers.holds, name)))
+        self._query = None
+        if shutil.which("nvidia-smi") and target.name == "cuda":
+            command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+            self._query = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._query is not None
+        assert self._query.stdout is not None
+        self.samples.extend(float(line) for line in self._query.stdout)
+
+    def _counted(self, hold: Any) -> Any:
+        @contextmanager
+        def counted(target: Any) -> Iterator[None]:
+            with hold(target):
+                with self._lock:
+                    self._since = self._since if self._inside else time.perf_counter()
+                    self._inside += 1
+                try:
+                    yield
+                finally:
+                    with self._lock:
+                        self._inside -= 1
+                        self.held_s += 0.0 if self._inside else time.perf_counter() - self._since
+
+        return counted
+
+    def stop(self, seconds: float) -> dict[str, float]:
+        """Shares of ``seconds``."""
+        if self._query is not None:
+            self._query.terminate()
+            self._query.wait()
+        busy = {"device_busy": round(mean(self.samples) / 100, 3)} if self.samples else {}
+        return busy | ({"device_held": round(self.held_s / seconds, 3)} if self._device else {})
+
+
+def distinct(spec: Spec, count: int, target: str = "cpu", name: str = "cpp") -> list[Proposal]:
+    """``count`` different sources: every setting of the fitting samples, then the same with another constant or grain."""
+    language = registry.load("languages", name)
+    trace = trace_reference(spec, target=target)
+    context = Context(spec=spec, trace=trace, target=target, language=name, graph=Graph(), sources={}, random=random.Random(0))
     found: dict[str, Proposal] = {}
     for family in families(context).values():
         for values in itertools.product(*family.knobs.values()):
@@ -80,37 +138,46 @@ def distinct(spec: Spec, count: int) -> list[Proposal]:
         if len(found) >= count:
             return list(found.values())[:count]
         base = settings[number % len(settings)]
-        source = base.source + f"\n[[maybe_unused]] static const int variant_{number} = {number};\n"
-        found[language.normalise(source)] = Proposal(language="cpp", source=source, operator="benchmark", idea=f"variant {number}")
+        source = base.source + _VARIANT[name].format(number)
+        found[language.normalise(source)] = Proposal(language=name, source=source, operator="benchmark", idea=f"variant {number}")
     raise AssertionError("unreachable: count is finite")
 
 
 def refusals(pipeline: Pipeline, good: Proposal) -> dict[str, float]:
     """Seconds until a candidate that does not parse, and one that does not compile, is refused."""
-    texts = {
-        "does not parse": good.source.replace("TVM_FFI_DLL_EXPORT_TYPED_FUNC", "// "),
-        "does not compile": good.source + "\nstatic int broken() { return undeclared; }\n",
-    }
+    if good.language == "cpp":
+        texts = {
+            "does not parse": good.source.replace("TVM_FFI_DLL_EXPORT_TYPED_FUNC", "// "),
+            "does not compile": good.source + "\nstatic int broken() { return undeclared; }\n",
+        }
+    else:
+        texts = {
+            "does not parse": good.source.replace("def ", "def def ", 1),
+            "does not compile": good.source.replace("tl.rsqrt(", "tl.undeclared("),
+        }
     seconds = {}
     for name, source in texts.items():
         began = time.perf_counter()
-        (result,) = pipeline([Proposal(language="cpp", source=source, operator="benchmark", idea=name)])
+        (result,) = pipeline([Proposal(language=good.language, source=source, operator="benchmark", idea=name)])
         if result.outcome.passed:
             raise RuntimeError(f"a candidate that {name} was accepted")
         seconds[name] = time.perf_counter() - began
     return seconds
 
 
-def run(spec: Spec, cases: tuple[Case, ...], count: int) -> dict[str, Any]:
+def run(spec: Spec, cases: tuple[Case, ...], count: int, target: Any) -> dict[str, Any]:
     """Evaluate ``count`` candidates of ``spec``; figures by name."""
-    target = registry.load("targets", "cpu")
+    language = target.languages[0]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workers = stack.enter_context(Workers(sys_path=[path for path in sys.path if path], scratch=folder))
         pools = {case.id: timed_pool(spec, case, seed=1) for case in cases}
         for pool in pools.values():
             stack.callback(pool.close)
-        proposals = distinct(spec, count)
+        proposals = distinct(spec, count, target.name, language)
+        if not target.shares_cores:
+            workers.child(target=target, language=language).close()  # the server is a session's, not a candidate's
+        busy = Busy(workers, target)
         memory = stack.enter_context(Memory())
         began = time.perf_counter()
         plan = make_plan(spec, seed=1, cap=None)
@@ -119,15 +186,16 @@ def run(spec: Spec, cases: tuple[Case, ...], count: int) -> dict[str, Any]:
             cases=cases,
             target=target,
             workers=workers,
-            plans={"cpp": plan},
+            plans={language: plan},
             kept=(),
             cache=folder / "cache",
             pool=lambda case: pools[case.id],
             seed=1,
             jobs=len(os.sched_getaffinity(0)),
         )
-        results = _in_batches(pipeline, proposals, 8)
+        results = _in_batches(pipeline, proposals, 8 if target.shares_cores else len(proposals))
         seconds = time.perf_counter() - began
+        shares = busy.stop(seconds)
         complete = sum(result.fitness > 0 for result in results)
         refused = refusals(pipeline, proposals[0])
     return {
@@ -138,6 +206,7 @@ def run(spec: Spec, cases: tuple[Case, ...], count: int) -> dict[str, Any]:
         "refused": len(results) - complete,
         "seconds": round(seconds, 2),
         "complete_per_minute": round(60 * complete / seconds, 1),
+        **shares,
         "refusal_seconds": {name: round(value, 3) for name, value in refused.items()},
         "peak_judge_mib": round(memory.judge / 2**20),
         "peak_children_mib": round(memory.children / 2**20),
@@ -155,10 +224,19 @@ def main() -> int:
     parser.add_argument("--spec", default="rms_norm")
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--cases", type=int, default=1, help="how many of the spec's cases each candidate is timed on")
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--kernelbench", type=Path, metavar="CHECKOUT", help="run KernelBench's evaluator on candidates of rms_norm too")
+    parser.add_argument("--kernelbench-count", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    spec = collect()[arguments.spec]
-    figures = run(spec, spec.cases[: arguments.cases], arguments.count)
+    target = registry.load("targets", arguments.target)
+    spec = collect(target.name)[arguments.spec]
+    figures = run(spec, spec.cases[: arguments.cases], arguments.count, target)
+    if arguments.kernelbench:
+        sources = [proposal.source for proposal in distinct(spec, arguments.count, target.name, target.languages[0])]
+        values = spec.cases[0].values
+        theirs = kernelbench.rate(arguments.kernelbench, sources[: arguments.kernelbench_count], values["rows"], values["cols"])
+        figures |= {"kernelbench": theirs, "times_kernelbench": round(figures["complete_per_minute"] / theirs["per_minute"], 1)}
     print(tabulate([(name, value) for name, value in figures.items()], headers=["figure", "value"]))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")

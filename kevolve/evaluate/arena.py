@@ -14,7 +14,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -49,35 +49,52 @@ def name_of(dtype: torch.dtype) -> str:
     return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
 
 
-class Arena:
-    """Inputs written once by the judge; ``fd`` and ``layout`` are what a child is given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """Items laid out: ``size`` bytes, which ``kept`` holds in the judge's own memory unless they are many. Serves many arenas."""
 
-    The judge's own tensors (``items``) are the private copy that ``disturbed`` compares with: do not write to them meanwhile.
-    """
+    items: Sequence[Sequence[Value]]
+    layout: Layout
+    size: int
+    kept: torch.Tensor | None
 
-    def __init__(self, items: Sequence[Sequence[Value]], layout: Layout, size: int) -> None:
-        self.items = items
-        self.layout = layout
-        self.fd = os.memfd_create("kevolve-inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, size)
-        self._map = mmap.mmap(self.fd, size)
-        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
-        self._write()
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
-
-    def _write(self) -> None:
-        self._bytes.fill_(GUARD_BYTE)
+    def write(self, into: torch.Tensor) -> None:
+        """Fill ``size`` bytes: guards, and between them the tensors' storages."""
+        if self.kept is not None:
+            into.copy_(self.kept)
+            return
+        into.fill_(GUARD_BYTE)
         for slots, item in zip(self.layout, self.items, strict=True):
             for slot, value in zip(slots, item, strict=True):
                 if isinstance(value, torch.Tensor) and slot[5]:
-                    self._bytes[slot[4] : slot[4] + slot[5]] = _storage_bytes(value, slot[5])
+                    into[slot[4] : slot[4] + slot[5]] = _storage_bytes(value, slot[5])
+
+
+class Arena:
+    """Inputs written once by the judge; ``fd`` and ``layout`` are what a child is given.
+
+    The image's own tensors are the private copy that ``disturbed`` compares with: do not write to them meanwhile.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.items = image.items
+        self.layout = image.layout
+        self.fd = os.memfd_create("kevolve-inputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, image.size)
+        self._map = mmap.mmap(self.fd, image.size)
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        image.write(self._bytes)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
 
     def disturbed(self, *, item: int | None = None, mutable: Sequence[int] = ()) -> list[str]:
         """What a child wrote that it may not have: ``"item 3: input 0"``, ``"item 3: beyond the end of input 1"``.
 
         ``item``: only that one. ``mutable``: positions of inputs that may change.
         """
-        found = []
+        found: list[str] = []
+        if self._image.kept is not None and torch.equal(self._bytes, self._image.kept):
+            return found
         for number in range(len(self.layout)) if item is None else [item]:
             for position, slot in enumerate(self.layout[number]):
                 if isinstance(slot, list):
@@ -128,7 +145,12 @@ def _storage_bytes(tensor: Any, size: int) -> torch.Tensor:
 
 
 def pack(items: Sequence[Sequence[Value]]) -> Arena:
-    """Lay CPU tensors and numbers out for a child.
+    """Lay CPU tensors and numbers out for a child; see ``lay_out``."""
+    return Arena(lay_out(items, keep=False))
+
+
+def lay_out(items: Sequence[Sequence[Value]], *, keep: bool) -> Image:
+    """The image of CPU tensors and numbers. ``keep``: in the judge's own memory too, for many arenas of one content.
 
     Strides (0 included) and storage offsets are kept; what lies in a tensor's storage before and between its elements goes along.
     """
@@ -146,7 +168,12 @@ def pack(items: Sequence[Sequence[Value]]) -> Arena:
             )
             position = _aligned(position + size) + GUARD_BYTES
         layout.append(slots)
-    return Arena(items, layout, position)
+    image = Image(items=items, layout=layout, size=position, kept=None)
+    if not keep:
+        return image
+    kept = torch.empty(position, dtype=torch.uint8)
+    image.write(kept)
+    return replace(image, kept=kept)
 
 
 class Mapped:

@@ -227,13 +227,14 @@ def _compiler(workers: Workers, target: Target) -> Child:
 
 @contextmanager
 def _lent(child: Child) -> Iterator[Child]:
-    """The child, which stays; ended where anything but the candidate fails."""
-    try:
-        yield child
-    except Exception as error:
-        if getattr(error, "side", None) != CANDIDATE:
-            child.close()
-        raise
+    """The child, which stays, for one measurement at a time; ended where anything but the candidate fails."""
+    with child.lent:
+        try:
+            yield child
+        except Exception as error:
+            if getattr(error, "side", None) != CANDIDATE:
+                child.close()
+            raise
 
 
 def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:

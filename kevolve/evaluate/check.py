@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kevolve.evaluate.arena import BadMeta, Held, Outputs, described_outputs, pack, read_outputs
+from kevolve.evaluate.arena import Arena, BadMeta, Held, Image, Outputs, described_outputs, lay_out, pack, read_outputs
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.compare import compare
@@ -191,6 +191,13 @@ def _item(spec: Spec, plan: Plan, number: int) -> tuple[tuple[Any, ...], int]:
     return (*inputs, *grads), len(grads)
 
 
+def _image(spec: Spec, plan: Plan, batch: Sequence[int]) -> tuple[Image, int]:
+    """A batch's items laid out, and how many of each are gradients of the outputs."""
+    given = [_item(spec, plan, number) for number in batch]
+    size = sum(_bytes(item) for item, _ in given)
+    return lay_out([item for item, _ in given], keep=len(plan.draws) > 1 and size <= 2 * BATCH_BYTES), given[0][1]
+
+
 def _bytes(inputs: Sequence[Any]) -> int:
     return sum(value.numel() * value.element_size() for value in inputs if isinstance(value, torch.Tensor))
 
@@ -222,19 +229,20 @@ def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
 def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
     """Run a batch in the child and judge every draw of it."""
     assert run.child is not None
-    given = [_item(run.spec, plan, number) for number in batch]
+    image, grads = plan.packed(batch, lambda: _image(run.spec, plan, batch))
     step = max(1, len(batch) // _REPEATED)
     repeat = list(range(0, len(batch), step))[:_REPEATED]
     mutates = _positions(run.spec, run.spec.mutates)
     on_device = len(batch) == 1 and judges(run.target, run.spec, plan.draws[batch[0]], plan.inputs(batch[0]))
-    with pack([item for item, _ in given]) as arena, Outputs() as outputs:
-        arguments = {"layout": arena.layout, "mutates": mutates, "repeat": repeat, **_grad(run.spec, given[0][1])}
+    with Arena(image) as arena, Outputs() as outputs:
+        arguments = {"layout": arena.layout, "mutates": mutates, "repeat": repeat, **_grad(run.spec, grads)}
         try:
             with run.workers.holds.shared(run.target):
                 reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
-            read = described_outputs if on_device else read_outputs
-            first = read(outputs, reply.fields.get("outputs", ()))
-            again = read(outputs, reply.fields.get("repeated", ()))
+            with run.workers.judging:
+                read = described_outputs if on_device else read_outputs
+                first = read(outputs, reply.fields.get("outputs", ()))
+                again = read(outputs, reply.fields.get("repeated", ()))
         except ChildFailed as error:
             # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
             item = min(error.progress or 0, len(batch) - 1)
@@ -244,11 +252,13 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
         if (len(first), len(again)) != (len(batch), len(repeat)):
             message = f"a forged answer: expected {len(batch)} and {len(repeat)} results, got {len(first)} and {len(again)}"
             return [_broken(plan.draws[batch[0]], message)]
-        failures = _disturbed(plan, batch, arena.disturbed(mutable=mutates))
+        with run.workers.judging:
+            failures = _disturbed(plan, batch, arena.disturbed(mutable=mutates))
         if on_device and not failures:
             held = Held(arena=outputs, metas=[*reply.fields["outputs"], *reply.fields["repeated"]])
             return _judged_on_device(run, plan, batch[0], held)
-    return failures or _judged(run, plan, batch, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
+    with run.workers.judging:
+        return failures or _judged(run, plan, batch, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
 
 
 def _disturbed(plan: Plan, batch: Sequence[int], found: Sequence[str]) -> list[_Failure]:

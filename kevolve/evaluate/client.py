@@ -81,6 +81,8 @@ class Workers:
         self._making: dict[tuple[str, ...], threading.Lock] = {}
         self.holds = Holds()
         self.referees = threading.Lock()  # one judgement on a device at a time
+        # Thousands of small tensors are compared a candidate: sixteen threads at it hand Python's lock around and take thrice the time.
+        self.judging = threading.Lock()
         self.forks = threading.Lock()  # of the process that has imported the compiler
         self.uncaptured: dict[tuple[str, ...], dict[str, str]] = {}  # by case: baselines whose calls cannot be captured, and why
         if not sandbox.landlock_version():
@@ -228,6 +230,7 @@ class Child:
         self._server = server
         self._parts = parts
         self._closed = False
+        self.lent = threading.Lock()  # held by the measurement that a kept process serves
         self._end: End | None = None
         self._base_bytes: int | None = None
         parts.handed_over()

@@ -55,9 +55,16 @@ def opened(
     """
     with ExitStack() as stack:
         runners = {}
-        for side in rng.sample(list(openers), len(openers)):  # who comes first gets other memory
+        for side in _order(openers, plan, rng):
             runners[side] = _started(openers[side], side, plan, rng, stack, uncaptured)
         yield runners
+
+
+def _order(openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random) -> Sequence[str]:
+    """Who comes first gets other memory. Kept processes come last, always in one order: another measurement may wait for them."""
+    if plan.policy.pairs_a_process == 1:
+        return rng.sample(list(openers), len(openers))
+    return sorted(openers, key=lambda side: (side != CANDIDATE, side))
 
 
 def run_pair(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None, rng: random.Random) -> tuple[Pair, Sizes]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from kevolve.evaluate.arena import Image
 from kevolve.evaluate.draws import drawn, smallest_values
 from kevolve.evaluate.materialise import elements, materialise
 from kevolve.evaluate.memory import available_bytes, peak_bytes
@@ -52,6 +53,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     _inputs: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False, compare=False)
     _expected: dict[int, Expected] = field(default_factory=dict, repr=False, compare=False)
+    _packed: dict[tuple[int, ...], tuple[Image, int]] = field(default_factory=dict, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # candidates are checked side by side
 
     def inputs(self, number: int) -> tuple[Any, ...]:
@@ -62,6 +64,17 @@ class Plan:
                 with one_thread(), blame(self.spec, self.draws[number], "the description of inputs for"):
                     found = self._inputs[number] = materialise(self.spec, self.draws[number])
         return found
+
+    def packed(self, numbers: Sequence[int], make: Callable[[], tuple[Image, int]]) -> tuple[Image, int]:
+        """What ``make`` says of a batch of draws, how they are laid out for a child, made once: candidates are given the same bytes."""
+        with self._lock:
+            key = tuple(numbers)
+            if key not in self._packed:
+                made = make()
+                if made[0].kept is None:
+                    return made
+                self._packed[key] = made
+            return self._packed[key]
 
     def forget_huge(self) -> None:
         """Give back what was computed of draws beyond 2^31 elements: nobody waits for them again soon."""

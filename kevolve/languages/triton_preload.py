@@ -28,6 +28,7 @@ _FIRST_CALL = (
 def _prepare() -> None:
     """Hash the compiler, ask ptxas for its version, make the driver's object with its helper: about a second, once a server."""
     from triton.backends.nvidia import compiler
+    from triton.backends.nvidia.driver import CudaDriver
     from triton.runtime.cache import triton_key
     from triton.runtime.driver import driver
 
@@ -38,7 +39,9 @@ def _prepare() -> None:
     for arch in _ARCHES:
         compiler.get_ptxas_version(arch)
     with contextlib.suppress(AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError):
-        _ = driver.default  # without a driver or a C compiler the first launch says so
+        # Without a driver or a C compiler the first launch says so. Triton's own choice of a driver would start NVML before the fork, and
+        # torch's report of memory that is spent then fails in the children.
+        driver.set_active(CudaDriver())
     tempfile.tempdir = None  # each child has its own
 
 

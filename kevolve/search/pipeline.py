@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -25,6 +26,8 @@ from kevolve.search.loop import Evaluated
 from kevolve.search.node import Proposal
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
+
+_TIMED_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,9 @@ class Pipeline:
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
     _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False)  # by language
+    _shaping: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # Where processes are dear to start, the next candidates' stand ready while one has the device.
+    _timing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_TIMED_AT_ONCE), repr=False)
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
         """Evaluate ``proposals``; a refused one costs only the stages up to its refusal."""
@@ -56,20 +62,26 @@ class Pipeline:
         pool = ThreadPoolExecutor(max_workers=self.jobs)
         try:
             cores = max(2, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
-            futures = {pool.submit(self._build_and_check, proposal, cores): proposal for proposal in proposals}
-            for future in as_completed(futures):
-                proposal = futures[future]
-                checked, seconds = future.result()
-                if isinstance(checked, Outcome):
-                    yield Evaluated(proposal=proposal, outcome=checked, fitness=0.0, seconds=seconds)
-                elif self.target.shares_cores:
-                    waiting.append((proposal, checked, seconds))
+            for future in as_completed([pool.submit(self._evaluated, proposal, cores) for proposal in proposals]):
+                found = future.result()
+                if isinstance(found, Evaluated):
+                    yield found
                 else:
-                    yield self._timed(proposal, checked, seconds)
+                    waiting.append(found)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait: the workers' end ends what is running
         for proposal, candidate, seconds in waiting:
             yield self._timed(proposal, candidate, seconds)
+
+    def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | tuple[Proposal, Candidate, float]:
+        """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
+        checked, seconds = self._build_and_check(proposal, cores)
+        if isinstance(checked, Outcome):
+            return Evaluated(proposal=proposal, outcome=checked, fitness=0.0, seconds=seconds)
+        if self.target.shares_cores:
+            return proposal, checked, seconds
+        with self._timing:
+            return self._timed(proposal, checked, seconds)
 
     def _build_and_check(self, proposal: Proposal, cores: int) -> tuple[Candidate | Outcome, float]:
         began = time.monotonic()
@@ -96,9 +108,10 @@ class Pipeline:
         arch = architecture(self.target)
         if arch is None:
             return candidate
-        if candidate.language not in self._shapes:
-            self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language])
-        wanted = self._shapes[candidate.language]
+        with self._shaping:
+            if candidate.language not in self._shapes:
+                self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language])
+            wanted = self._shapes[candidate.language]
         return compile_ahead(
             self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
         )

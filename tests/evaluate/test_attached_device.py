@@ -28,6 +28,8 @@ from kevolve.targets.cpu import CPU
 KERNELS = """
 import torch
 
+torch.set_num_threads(1)  # tests run beside each other
+
 def reference(x):
     return torch.softmax(x, -1)
 
