@@ -226,15 +226,27 @@ def _compiler(workers: Workers, target: Target) -> Child:
 
 
 @contextmanager
-def _lent(child: Child) -> Iterator[Child]:
-    """The child, which stays, for one measurement at a time; ended where anything but the candidate fails."""
-    with child.lent:
-        try:
-            yield child
-        except Exception as error:
-            if getattr(error, "side", None) != CANDIDATE:
-                child.close()
-            raise
+def _lent(kept: Callable[[], Child]) -> Iterator[Child]:
+    """A kept child, for one measurement at a time; it stays, and is ended where anything but the candidate fails."""
+    child = _acquired(kept)
+    try:
+        yield child
+    except Exception as error:
+        if getattr(error, "side", None) != CANDIDATE:
+            child.close()
+        raise
+    finally:
+        child.lent.release()
+
+
+def _acquired(kept: Callable[[], Child]) -> Child:
+    """The child that is kept when its turn comes: the one that was waited for may have ended meanwhile."""
+    while True:
+        child = kept()
+        child.lent.acquire()
+        if not child.closed:
+            return child
+        child.lent.release()
 
 
 def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:
@@ -265,8 +277,8 @@ def openers(
     }
     if not getattr(target, "forks_after_use", True):
         known = {
-            EAGER: lambda: _lent(_kept(workers, EAGER, spec, case, target=target, pool=pool)),
-            COMPILE: lambda: _lent(templates.kept(spec, case, target=target, pool=pool)),
+            EAGER: lambda: _lent(lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool)),
+            COMPILE: lambda: _lent(lambda: templates.kept(spec, case, target=target, pool=pool)),
         }
     unknown = [name for name in baselines if name not in known]
     if unknown:

@@ -251,6 +251,8 @@ class Child:
 
         Raises ``ChildFailed``; after a crash, a kill or a time-out every further call raises it too.
         """
+        if self._closed:
+            raise ChildFailed(Status.RUNTIME_ERROR, f"was ended before {command!r}")
         deadline = time.monotonic() + deadline_s
         _PROGRESS.pack_into(self._parts.progress, 0, -1)
         try:
