@@ -199,9 +199,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
         cast(Console, run.console).resume(pyfuncitem.nodeid)
     if CASE in pyfuncitem.stash:
-        _report_case(pyfuncitem, run.case(spec, pyfuncitem.stash[CASE]), run.settings)
+        result = run.case(spec, pyfuncitem.stash[CASE])
+        run.save()
+        _report_case(pyfuncitem, result, run.settings)
     else:
         outcome = run.properties(spec)
+        run.save()
         if unavailable(outcome) and not run.settings.require_measured:
             pytest.skip(outcome.message)
         if not outcome.passed:

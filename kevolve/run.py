@@ -28,7 +28,7 @@ from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
 from kevolve.report.environment import describe
 from kevolve.report.progress import Listener
-from kevolve.report.record import Properties, Record, Result, write
+from kevolve.report.record import Environment, Properties, Record, Result, write
 from kevolve.report.terminal import summary
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.settings import Settings
@@ -405,13 +405,22 @@ class Run:
         return row
 
     @cached_property
-    def record(self) -> Record:
-        """The run as a record, made when it is over."""
+    def environment(self) -> Environment:
+        """Where this run ran; the workers are asked what isolates them."""
         languages = [registry.load("languages", name) for name in self.target.languages]
         isolation = self.workers.isolation(target=self.target, language=self.target.languages[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        where = describe(self.target, languages, isolation=isolation, root=self.settings.rootdir, date=now)
-        return Record(environment=where, results=tuple(self.rows.values()), properties=tuple(self.property_rows.values()))
+        return describe(self.target, languages, isolation=isolation, root=self.settings.rootdir, date=now)
+
+    @property
+    def record(self) -> Record:
+        """The run as a record, as far as it has come."""
+        return Record(environment=self.environment, results=tuple(self.rows.values()), properties=tuple(self.property_rows.values()))
+
+    def save(self) -> None:
+        """Write the record where one was asked for: after every item, so that a run that is killed leaves what it found."""
+        if (self.rows or self.property_rows) and self.settings.record is not None:
+            write(self.record, self.settings.record)
 
     def summary(self, *, width: int) -> str:
         """The table of results."""
@@ -419,10 +428,9 @@ class Run:
 
     def finish(self) -> None:
         """Write the record where one was asked for and stop the worker processes."""
-        if (self.rows or self.property_rows) and self.settings.record is not None:
-            write(self.record, self.settings.record)
+        self.save()
         if "workers" in self.__dict__:
-            _ = self.record  # asks the workers what isolates them
+            _ = self.environment  # while the workers can be asked
             if "templates" in self.__dict__:
                 self.templates.close()
             self.workers.close()

@@ -49,3 +49,14 @@ def test_a_modelled_target_from_another_package_is_optimised_for_with_exact_figu
     assert first[0]["time_us"] == second[0]["time_us"]
     assert first[0]["speedup"]["eager"] == second[0]["speedup"]["eager"]
     assert first[0]["status"] == "PASSED"
+
+
+def test_a_run_that_is_killed_leaves_the_record_of_what_it_found(installed: pytest.Pytester) -> None:
+    killed = SPEC + "\n\ndef test_the_machine_goes_down():\n    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    installed.makepyfile(test_scaled=killed)
+    arguments = ("--kevolve-target", "abacus", "-p", "no:cacheprovider", "--kevolve-record", "record.json")
+    result = installed.runpytest_subprocess("--kevolve-optimize", "--kevolve-budget", "evaluations=2", *arguments)
+    assert result.ret == -9
+    record = json.loads((installed.path / "record.json").read_text())
+    assert [row["status"] for row in record["results"]] == ["PASSED"]
+    assert [row["status"] for row in record["properties"]] == ["PASSED"]

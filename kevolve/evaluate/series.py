@@ -22,6 +22,7 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 _BOUND_RATIO = 1.5
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
+_LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in which they are asked for
 
 
 class Series:
@@ -73,7 +74,13 @@ class Series:
 
     def _next_plan(self) -> PairPlan:
         """The plan of the next pair: outputs are asked for in a few, chosen at random, where that is costly."""
-        return replace(self.plan, answers=self.plan.answers and (self._asked is None or len(self.pairs) in self._asked))
+        asked = len(self.pairs) in self._asked if self._asked is not None else not self._spared()
+        return replace(self.plan, answers=self.plan.answers and asked)
+
+    def _spared(self) -> bool:
+        """Whether outputs so large that few of them can be verified are not asked for this time."""
+        size = max((sum(output.nbytes for output in answer.outputs) for answer in self.answers), default=0)
+        return size > _LARGE_BYTES and self.rng.random() > _LARGE_SHARE
 
     @property
     def baselines(self) -> list[str]:

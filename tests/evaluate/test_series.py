@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from kevolve.evaluate.pairs import Pair
-from kevolve.evaluate.runner import Block, PairPlan
+from kevolve.evaluate.runner import Answer, Block, PairPlan
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.targets import BlockPolicy
@@ -42,6 +44,17 @@ def test_eager_is_compared_as_launched_and_others_in_their_faster_forms() -> Non
     series = _series(candidate=(40.0, 20.0), eager=(80.0, 10.0), compile=(60.0, 30.0))
     assert series.log_ratios("eager") == pytest.approx([0.6931] * 3, abs=1e-4)
     assert series.log_ratios("compile") == pytest.approx([0.4055] * 3, abs=1e-4)
+
+
+def test_large_outputs_are_asked_for_in_some_pairs_only_and_small_ones_in_all() -> None:
+    asked = {}
+    for name, elements in {"small": 1 << 10, "large": 1 << 23}.items():
+        series = _series(pairs=1, candidate=(40.0, None), eager=(80.0, None))
+        outputs = (torch.empty(elements, device="meta"),)
+        series.pairs = [replace(series.pairs[0], answer=Answer(number=0, seed=0, outputs=outputs))]
+        asked[name] = sum(series._next_plan().answers for _ in range(400))
+    assert asked["small"] == 400
+    assert 50 < asked["large"] < 150
 
 
 def test_a_side_that_cannot_be_captured_is_compared_as_launched() -> None:
