@@ -3,10 +3,10 @@
 // spec: suites/test_recommendation.py::test_embedding_bag
 // target: cpu
 // parent: samples
-// measured: 100000-128-1024-20: 14.84x [13.40, 16.42] over eager, 7 pairs
-// measured: 100000-128-1024-20: 18.40x [13.95, 24.25] over compile, 7 pairs
-// measured: 200000-64-512-50: 12.12x [9.85, 14.92] over eager, 7 pairs
-// measured: 200000-64-512-50: 14.83x [12.58, 17.47] over compile, 7 pairs
+// measured: 100000-128-1024-20: 12.86x [10.19, 16.22] over eager, 7 pairs
+// measured: 100000-128-1024-20: 17.55x [9.42, 32.70] over compile, 7 pairs
+// measured: 200000-64-512-50: 10.65x [9.38, 12.09] over eager, 7 pairs
+// measured: 200000-64-512-50: 18.25x [10.13, 32.90] over compile, 7 pairs
 // shapes: 100000-128-1024-20, 200000-64-512-50
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

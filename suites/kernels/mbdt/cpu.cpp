@@ -3,12 +3,12 @@
 // spec: suites/test_recommendation.py::test_mbdt
 // target: cpu
 // parent: node 24
-// measured: 2-2048-4: 25.45x [21.68, 29.89] over eager, 7 pairs
-// measured: 2-2048-4: 40.83x [37.86, 44.03] over compile, 7 pairs
-// measured: 32-16384-20: 33.53x [30.04, 37.42] over eager, 7 pairs
-// measured: 32-16384-20: 36.40x [32.85, 40.32] over compile, 7 pairs
-// measured: 16-8192-200: 10.14x [8.16, 12.61] over eager, 7 pairs
-// measured: 16-8192-200: 11.34x [9.11, 14.11] over compile, 7 pairs
+// measured: 2-2048-4: 11.61x [11.40, 11.83] over eager, 7 pairs
+// measured: 2-2048-4: 21.81x [18.06, 26.35] over compile, 7 pairs
+// measured: 32-16384-20: 30.76x [10.53, 89.82] over eager, 7 pairs
+// measured: 32-16384-20: 31.57x [10.54, 94.57] over compile, 7 pairs
+// measured: 16-8192-200: 9.95x [8.71, 11.36] over eager, 7 pairs
+// measured: 16-8192-200: 10.16x [8.90, 11.60] over compile, 7 pairs
 // shapes: 2-2048-4, 32-16384-20, 16-8192-200
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -3,12 +3,12 @@
 // spec: suites/test_norms.py::test_rms_norm_backward
 // target: cpu
 // parent: samples
-// measured: 1024-4096-float32: 5.89x [4.79, 7.24] over eager, 7 pairs
-// measured: 1024-4096-float32: 1.67x [1.29, 2.16] over compile, 7 pairs
-// measured: 1024-4096-bfloat16: 12.14x [9.07, 16.24] over eager, 7 pairs
-// measured: 1024-4096-bfloat16: 1.42x [1.07, 1.88] over compile, 7 pairs
-// measured: 8192-256-float32: 8.13x [6.47, 10.23] over eager, 7 pairs
-// measured: 8192-256-float32: 4.17x [3.48, 5.00] over compile, 7 pairs
+// measured: 1024-4096-float32: 6.06x [5.60, 6.55] over eager, 7 pairs
+// measured: 1024-4096-float32: 2.13x [1.97, 2.31] over compile, 7 pairs
+// measured: 1024-4096-bfloat16: 12.59x [10.61, 14.94] over eager, 7 pairs
+// measured: 1024-4096-bfloat16: 1.50x [1.31, 1.72] over compile, 7 pairs
+// measured: 8192-256-float32: 7.94x [7.16, 8.82] over eager, 7 pairs
+// measured: 8192-256-float32: 2.73x [2.47, 3.02] over compile, 7 pairs
 // shapes: 1024-4096-float32, 1024-4096-bfloat16, 8192-256-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
