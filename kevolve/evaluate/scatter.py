@@ -102,7 +102,7 @@ def _opened(workers: Workers, spec: Spec, target: Target, pool: Pool) -> Iterato
 
 
 def _times(workers: Workers, target: Target, child: Child, pool: Pool, clock: Callable[[], float]) -> tuple[float, float]:
-    """One process's launched and replayed time, the means over several buffers; NaN-free: what cannot be captured counts as launched."""
+    """One process's launched and replayed time, the means over several buffers; what cannot be captured counts as launched."""
     plan = PairPlan(policy=target.blocks, pool=pool, mutates=(), budget_s=1.0, deadline_s=_BLOCK_S, exact=False, clock=clock)
     rng = random.Random(child.pid)
     with workers.holds.alone(target):
