@@ -27,7 +27,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import psutil
 from tabulate import tabulate
 
 from benchmarks import kernelbench
@@ -50,32 +49,19 @@ _VARIANT = {
 
 
 class Memory:
-    """The greatest resident memory of this process and of all its children together, sampled."""
+    """The greatest resident memory of this process and of all its children together, sampled by a process of its own."""
 
     def __init__(self) -> None:
         self.judge = self.children = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Memory:
-        self._thread.start()
+        command = [sys.executable, "-m", "benchmarks.resident", str(os.getpid())]
+        self._sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(0.05):
-            self.judge = max(self.judge, me.memory_info().rss)
-            held = 0
-            for child in me.children(recursive=True):
-                try:
-                    held += child.memory_info().rss
-                except psutil.Error:
-                    continue  # it ended meanwhile
-            self.children = max(self.children, held)
+        found, _errors = self._sampler.communicate()  # the end of its input ends it
+        self.judge, self.children = map(int, found.split())
 
 
 class Busy:

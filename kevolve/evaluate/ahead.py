@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kevolve import registry
-from kevolve.evaluate.arena import name_of
+from kevolve.evaluate.arena import contiguous_strides, name_of
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import ChildFailed, Reply, Workers
 from kevolve.evaluate.materialise import elements, materialise
@@ -87,9 +87,7 @@ def _is_plain(item: Any, draw: Draw) -> bool:
 def _described(item: Any) -> Any:
     if not isinstance(item, Tensor):
         return {"value": item}
-    with torch.device("meta"):
-        strides = torch.empty(item.shape).stride()
-    return [item.dtype, list(item.shape), list(strides), 0]
+    return [item.dtype, list(item.shape), contiguous_strides(item.shape), 0]
 
 
 def architecture(target: Target) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kevolve import registry
 from kevolve.evaluate import sandbox
-from kevolve.evaluate.arena import dtype_named
+from kevolve.evaluate.arena import contiguous_strides, dtype_named
 from kevolve.evaluate.state import WorkerState, as_tuple
 from kevolve.languages import Ahead
 
@@ -91,7 +91,7 @@ def _call(state: WorkerState, ahead: Ahead, item: Sequence[Any]) -> None:
         state.call(inputs)
         return
     outputs = [output for output in as_tuple(state.loaded.call(*inputs)) if output.is_floating_point()]
-    grads = [ahead.fake(output.dtype, output.shape, _contiguous(output.shape), 0) for output in outputs]
+    grads = [ahead.fake(output.dtype, output.shape, contiguous_strides(output.shape), 0) for output in outputs]
     state.grad_outputs = len(grads)
     state.call((*inputs, *grads))
 
@@ -101,10 +101,3 @@ def _made(ahead: Ahead, slot: Any) -> Any:
         return slot["value"]
     dtype, shape, strides, offset = slot
     return ahead.fake(dtype_named(dtype), shape, strides, offset)
-
-
-def _contiguous(shape: Sequence[int]) -> list[int]:
-    strides = [1]
-    for size in reversed(shape[1:]):
-        strides.append(strides[-1] * max(size, 1))
-    return strides[::-1][: len(shape)]

@@ -280,6 +280,27 @@ def _placed(mapped: mmap.mmap, meta: Sequence[Any], place: Callable[[Any], Any])
     return values if list(values.stride()) == strides else _restrided(values, strides)
 
 
+def contiguous_metas(items: Sequence[Sequence[tuple[torch.dtype, Sequence[int]]]]) -> tuple[list[list[Any]], int]:
+    """What a ``Filler`` says of contiguous outputs of these dtypes and shapes, put in this order; and how many bytes they take."""
+    metas: list[list[Any]] = []
+    position = 0
+    for item in items:
+        metas.append([])
+        for dtype, shape in item:
+            metas[-1].append([name_of(dtype), list(shape), contiguous_strides(shape), position])
+            if math.prod(shape):
+                position = _aligned(position + math.prod(shape) * dtype.itemsize)
+    return metas, position
+
+
+def contiguous_strides(shape: Sequence[int]) -> list[int]:
+    """The strides that torch gives a new tensor, in elements."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * max(size, 1))
+    return strides[::-1][: len(shape)]
+
+
 def _sequence(given: object) -> Sequence[Any]:
     if not isinstance(given, list):
         raise BadMeta(f"outputs: expected a list, got {given!r:.80}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.operators import forbidden
-from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, forward
+from kevolve.evaluate.oracle import ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws
 from kevolve.evaluate.referee import judged, judges
@@ -85,6 +85,13 @@ def check(
     finally:
         _end(run)
         plan.forget_huge()
+
+
+def foresee(plan: Plan) -> None:
+    """Compute what is expected of every batch but a draw beyond 2^31 elements; checks then need not. Raises ``ReferenceFailed``."""
+    with one_thread():
+        for batch in plan.batches(BATCH_BYTES):
+            plan.sheet(batch)
 
 
 def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
@@ -156,7 +163,7 @@ def _grad(spec: Spec, count: int = 0) -> dict[str, Any]:
 def _smoke(run: _Run, plan: Plan) -> Outcome | None:
     """One small draw with the operators it dispatches traced: a kernel that calls the library is none."""
     assert run.child is not None
-    number = min(range(len(plan.draws)), key=lambda draw: _bytes(plan.inputs(draw)) or 1 << 60)
+    number = plan.smallest()
     item, grads = _item(run.spec, plan, number)
     with pack([item]) as arena:
         try:
@@ -202,24 +209,9 @@ def _bytes(inputs: Sequence[Any]) -> int:
     return sum(value.numel() * value.element_size() for value in inputs if isinstance(value, torch.Tensor))
 
 
-def _batches(plan: Plan) -> Iterator[list[int]]:
-    """Draw numbers in order, as many at once as ``BATCH_BYTES`` of inputs."""
-    batch: list[int] = []
-    size = 0
-    for number in range(len(plan.draws)):
-        more = _bytes(plan.inputs(number))
-        if batch and size + more > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(number)
-        size += more
-    if batch:
-        yield batch
-
-
 def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
     """The failing draws of the first batch that has any, and how many of it failed at least."""
-    for batch in _batches(plan):
+    for batch in plan.batches(BATCH_BYTES):
         failures = _run_batch(run, plan, batch)
         if failures:
             return failures, len(failures)
@@ -239,9 +231,11 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
         try:
             with run.workers.holds.shared(run.target):
                 reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
+            described = reply.fields.get("outputs", ())
             with run.workers.judging:
                 read = described_outputs if on_device else read_outputs
-                first = read(outputs, reply.fields.get("outputs", ()))
+                open_items = _unsettled(plan, batch, outputs, described)
+                first = read(outputs, described if open_items is None else [described[item] for item in open_items])
                 again = read(outputs, reply.fields.get("repeated", ()))
         except ChildFailed as error:
             # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
@@ -249,8 +243,9 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
             return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES))]
         except BadMeta as error:
             return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]
-        if (len(first), len(again)) != (len(batch), len(repeat)):
-            message = f"a forged answer: expected {len(batch)} and {len(repeat)} results, got {len(first)} and {len(again)}"
+        compared = batch if open_items is None else [batch[item] for item in open_items]
+        if (len(first), len(again)) != (len(compared), len(repeat)):
+            message = f"a forged answer: expected {len(compared)} and {len(repeat)} results, got {len(first)} and {len(again)}"
             return [_broken(plan.draws[batch[0]], message)]
         with run.workers.judging:
             failures = _disturbed(plan, batch, arena.disturbed(mutable=mutates))
@@ -258,7 +253,9 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
             held = Held(arena=outputs, metas=[*reply.fields["outputs"], *reply.fields["repeated"]])
             return _judged_on_device(run, plan, batch[0], held)
     with run.workers.judging:
-        return failures or _judged(run, plan, batch, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
+        if not failures:
+            _count(run, plan, batch)
+        return failures or _judged(run, plan, compared, first) or _repeated(run, plan, [batch[item] for item in repeat], again)
 
 
 def _disturbed(plan: Plan, batch: Sequence[int], found: Sequence[str]) -> list[_Failure]:
@@ -279,9 +276,7 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
     """Compare every draw of a batch with its oracle, which is computed only now that the candidate has answered."""
     failures: list[_Failure] = []
     for number, output in zip(batch, outputs, strict=True):
-        expected = plan.expected(number)
-        _count(run, plan.draws[number], expected)
-        outcome = compare(run.spec, expected, output, plan.inputs(number), draw=plan.draws[number])
+        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number), draw=plan.draws[number])
         if not outcome.passed:
             failures.append(_Failure(draw=plan.draws[number], outcome=outcome))
             if len(failures) == _REPORTED:
@@ -301,16 +296,27 @@ def _judged_on_device(run: _Run, plan: Plan, number: int, outputs: Held) -> list
     return [_Failure(draw=draw, outcome=outcome) for outcome in found.outcomes if not outcome.passed][:1]
 
 
-def _count(run: _Run, draw: Draw, expected: Expected) -> None:
-    """Note which outputs of a draw are judged. An empty one is right whatever is computed: it judges nothing."""
-    run.count += 1
-    if expected.unreliable is not None:
-        run.excluded.append(f"{_arguments(draw)}: {expected.unreliable}")
-    for position, output in enumerate(expected.outputs):
-        if output.unreliable is not None:
-            run.unjudged.setdefault(position, output.unreliable)
-        elif output.oracle.numel():
-            run.judged.add(position)
+def _unsettled(plan: Plan, batch: Sequence[int], outputs: Outputs, metas: Any) -> Sequence[int] | None:
+    """Which of a batch's draws one comparison of all outputs leaves open; None: every one of them."""
+    try:
+        sheet = plan.sheet(batch)
+    except ReferenceFailed:  # comparing one by one says so, after what the candidate did
+        return None
+    return None if sheet is None else sheet.unsettled(outputs, metas)
+
+
+def _count(run: _Run, plan: Plan, batch: Sequence[int]) -> None:
+    """Note which outputs of the draws are judged. An empty one is right whatever is computed: it judges nothing."""
+    run.count += len(batch)
+    for number in batch:
+        expected = plan.expected(number)
+        for position, output in enumerate(expected.outputs):
+            if output.unreliable is not None:
+                run.unjudged.setdefault(position, output.unreliable)
+            elif output.oracle.numel():
+                run.judged.add(position)
+        if expected.unreliable is not None:
+            run.excluded.append(f"{_arguments(plan.draws[number])}: {expected.unreliable}")
 
 
 def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:

@@ -30,7 +30,8 @@ __all__ = ["Child", "ChildFailed", "Limits", "Reply", "ServerFailed", "Workers"]
 
 _FORK_S = 30.0
 _END_S = 5.0
-_WATCH_S = 0.02  # how often memory and processes are looked at
+_WATCH_S = 0.05  # how often a child's memory is looked at: sixteen children at once must not cost the judge a core
+_COUNT_EVERY = 10  # so many looks, and its processes are counted
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
 _PROGRESS = struct.Struct("<q")
@@ -254,7 +255,8 @@ class Child:
         if self._closed:
             raise ChildFailed(Status.RUNTIME_ERROR, f"was ended before {command!r}")
         deadline = time.monotonic() + deadline_s
-        _PROGRESS.pack_into(self._parts.progress, 0, -1)
+        for offset in (0, _PROGRESS.size):
+            _PROGRESS.pack_into(self._parts.progress, offset, -1)
         try:
             self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
             while "grow" in (message := self._receive(deadline)).fields:
@@ -311,17 +313,17 @@ class Child:
         """The next message, looking after the child meanwhile."""
         poll = select.poll()
         poll.register(self._parts.channel, select.POLLIN)
-        wait_s = 0.002  # short at first: most answers come at once, and a first look costs more than they do
+        wait_s, looks = 0.002, 0  # short at first: most answers come at once, and a first look costs more than they do
         while not poll.poll(1000 * max(0.0, min(wait_s, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise TimeoutError
-            wait_s = _WATCH_S
-            self._watch()
+            self._watch(count=looks % _COUNT_EVERY == 0)
+            wait_s, looks = _WATCH_S, looks + 1
         return self._parts.channel.receive(timeout_s=max(0.001, deadline - time.monotonic()))
 
-    def _watch(self) -> None:
-        """The second line behind the limits that the child put on itself."""
-        resident, processes = _resident_bytes(self.pid), _descendants(self.pid)
+    def _watch(self, *, count: bool) -> None:
+        """The second line behind the limits that the child put on itself. ``count``: its processes too."""
+        resident, processes = _resident_bytes(self.pid), _descendants(self.pid) if count else 0
         if self._base_bytes is None:
             self._base_bytes = min(resident, _GIB)
         limits = self._workers.limits
@@ -354,7 +356,9 @@ class Child:
         return self._end.describe()
 
     def _failed(self, message: str, status: Status = Status.RUNTIME_ERROR) -> ChildFailed:
-        (item,) = _PROGRESS.unpack_from(self._parts.progress, 0)
+        item, device = (_PROGRESS.unpack_from(self._parts.progress, offset)[0] for offset in (0, _PROGRESS.size))
+        if 0 <= device < item and (self._end is None or status is Status.TIMEOUT):  # what ended the process was the host's doing
+            item = device
         return ChildFailed(status, message, log=self._parts.log(), progress=item if item >= 0 else None)
 
 

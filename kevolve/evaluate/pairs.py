@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -47,16 +47,22 @@ class Sizes:
 
 @contextmanager
 def opened(
-    openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random, uncaptured: MutableMapping[str, str]
+    openers: Mapping[str, Opener],
+    plan: PairPlan,
+    rng: random.Random,
+    uncaptured: MutableMapping[str, str],
+    *,
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Mapping[str, Runner]]:
-    """Start every side; end them. ``uncaptured``: sides whose calls cannot be captured, and why; more may be found.
+    """Start every side; end them.
 
+    ``uncaptured``: sides whose calls cannot be captured, and why; more may be found. ``beside``: held while processes get their contents.
     Raises ``SideFailed`` when a side's process does.
     """
     with ExitStack() as stack:
         runners = {}
         for side in _order(openers, plan, rng):
-            runners[side] = _started(openers[side], side, plan, rng, stack, uncaptured)
+            runners[side] = _started(openers[side], side, plan, rng, stack, uncaptured, beside)
         yield runners
 
 
@@ -96,25 +102,33 @@ def run_pair(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None,
 
 
 def _started(
-    opener: Opener, side: str, plan: PairPlan, rng: random.Random, stack: ExitStack, uncaptured: MutableMapping[str, str]
+    opener: Opener,
+    side: str,
+    plan: PairPlan,
+    rng: random.Random,
+    stack: ExitStack,
+    uncaptured: MutableMapping[str, str],
+    beside: Callable[[], AbstractContextManager[None]],
 ) -> Runner:
     """A side's process with its contents, its calls captured where the target can and they let it."""
-    runner, child = _runner(opener, side, plan, rng, stack)
-    if plan.policy.sets > 1 and side not in uncaptured:
-        refused = runner.capture()
-        if refused is not None:
-            uncaptured[side] = refused
-            child.close()  # a capture that failed leaves the allocator in a state of its own
-            runner, child = _runner(opener, side, plan, rng, stack)
-    return runner
+    child = _opened(opener, side, stack)
+    with beside():
+        runner = Runner(side, child, plan, rng.randrange(1 << 62))
+        refused = runner.capture() if plan.policy.sets > 1 and plan.captures and side not in uncaptured else None
+    if refused is None:
+        return runner
+    uncaptured[side] = refused
+    child.close()  # a capture that failed leaves the allocator in a state of its own
+    child = _opened(opener, side, stack)
+    with beside():
+        return Runner(side, child, plan, rng.randrange(1 << 62))
 
 
-def _runner(opener: Opener, side: str, plan: PairPlan, rng: random.Random, stack: ExitStack) -> tuple[Runner, Child]:
+def _opened(opener: Opener, side: str, stack: ExitStack) -> Child:
     try:
-        child = stack.enter_context(opener())
+        return stack.enter_context(opener())
     except ChildFailed as error:
         raise SideFailed(side, error) from error
-    return Runner(side, child, plan, rng.randrange(1 << 62)), child
 
 
 def _settled(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None) -> Sizes:

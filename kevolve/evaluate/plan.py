@@ -23,6 +23,7 @@ from kevolve.evaluate.materialise import elements, materialise
 from kevolve.evaluate.memory import available_bytes, peak_bytes
 from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, expect
 from kevolve.evaluate.sandbox import default_memory_bytes
+from kevolve.evaluate.sheet import Sheet, sheet_of
 from kevolve.evaluate.threads import one_thread
 from kevolve.spec.domain import Choices, Sizes
 from kevolve.spec.inputs import Jagged, Tensor
@@ -31,6 +32,7 @@ from kevolve.spec.spec import Draw, Spec
 SWEEP_TO = 1025  # one beyond the widest block a kernel commonly has
 OTHERS = (3, 2, 5, 7, 8, 1)  # sizes of the axes that are not swept
 SWEEP_ELEMENTS = 1 << 24  # all sweep draws together
+_WORTH_A_SHEET = 16  # draws of a batch
 _DENSE_TO = 40  # of a thinned sweep
 _EDGES = (48, 64, 96, 128, 256)
 _HUGE = 1 << 31
@@ -54,6 +56,9 @@ class Plan:
     _inputs: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False, compare=False)
     _expected: dict[int, Expected] = field(default_factory=dict, repr=False, compare=False)
     _packed: dict[tuple[int, ...], tuple[Image, int]] = field(default_factory=dict, repr=False, compare=False)
+    _smallest: list[int] = field(default_factory=list, repr=False, compare=False)
+    _batches: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
+    _sheets: dict[tuple[int, ...], Sheet | None] = field(default_factory=dict, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # candidates are checked side by side
 
     def inputs(self, number: int) -> tuple[Any, ...]:
@@ -76,6 +81,36 @@ class Plan:
                 self._packed[key] = made
             return self._packed[key]
 
+    def batches(self, most_bytes: int) -> Sequence[Sequence[int]]:
+        """Draw numbers in order, as many at once as ``most_bytes`` of inputs."""
+        with self._lock:
+            if most_bytes not in self._batches:
+                self._batches[most_bytes] = _grouped([self._size(number) for number in range(len(self.draws))], most_bytes)
+            return self._batches[most_bytes]
+
+    def smallest(self) -> int:
+        """The draw with the smallest inputs that are not empty."""
+        with self._lock:
+            if not self._smallest:
+                self._smallest.append(min(range(len(self.draws)), key=lambda number: self._size(number) or 1 << 60))
+            return self._smallest[0]
+
+    def _size(self, number: int) -> int:
+        """Bytes of a draw's inputs; of one beyond 2^31 elements, which is made only when its turn comes, so many elements."""
+        return _HUGE if self.draws[number].origin == "huge" else _bytes(self.inputs(number))
+
+    def sheet(self, numbers: Sequence[int]) -> Sheet | None:
+        """The expected outputs of a batch side by side, made once; None where nothing is gained. Raises ``ReferenceFailed``."""
+        key = tuple(numbers)
+        if len(key) < _WORTH_A_SHEET:
+            return None
+        with self._lock:
+            if key not in self._sheets:
+                made = sheet_of([self.expected(number) for number in key], self.spec.compare)
+                self._sheets[key] = None if made is None else made[0]
+                self._expected.update(zip(key, made[1], strict=True) if made is not None else ())
+            return self._sheets[key]
+
     def forget_huge(self) -> None:
         """Give back what was computed of draws beyond 2^31 elements: nobody waits for them again soon."""
         for number in [number for number in self._inputs if self.draws[number].origin == "huge"]:
@@ -89,6 +124,18 @@ class Plan:
             if found is None:
                 found = self._expected[number] = expect(self.spec, self.draws[number], self.inputs(number))
         return found
+
+
+def _grouped(sizes: Sequence[int], most: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    held = 0
+    for number, size in enumerate(sizes):
+        if not batches or held + size > most:
+            batches.append([])
+            held = 0
+        batches[-1].append(number)
+        held += size
+    return batches
 
 
 def make_plan(

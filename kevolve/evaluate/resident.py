@@ -20,6 +20,7 @@ BATCHED_BYTES = 16 << 20  # input sets up to here are captured in a batch: a cal
 REPLAYED_FROM = 1 << 40  # the first number of a captured call: no launched one comes so far
 _OUTPUTS_TOO = 2  # outputs are taken to be as large as inputs
 _LEAST_SETS = 2
+_LARGE_BYTES = 1 << 20  # torch serves smaller ones from segments that are there
 
 Layout = Sequence[Sequence[Any]]
 
@@ -53,11 +54,21 @@ class Resident:
 
     def inputs(self, number: int, into: int | None = None) -> tuple[Any, ...]:
         """The inputs of call ``number``, in the buffers of set ``into`` (the next in turn, where None)."""
+        if not self._buffers:
+            self._bank()
         while len(self._buffers) < self.sets:
             self._buffers.append([self._buffer(slot, flat) for slot, flat in zip(self.layout[0], self._flats[0], strict=True)])
         row = row_of(self.seed, number, len(self.layout))
         held = self._buffers[number % self.sets if into is None else into]
         return tuple(self._input(held, position, row, number) for position in range(len(held)))
+
+    def _bank(self) -> None:
+        """Make a bank's large buffers at once: made between timed calls, they take the memory that these would have had again."""
+        for row, slots in enumerate(self.layout):
+            for position, slot in enumerate(slots):
+                flat = self._flats[row][position]
+                if slot is not None and slot["kind"] == "bank" and flat.nbytes >= _LARGE_BYTES:
+                    self._restored(row, position, slot, flat)
 
     def _buffer(self, slot: dict[str, Any], flat: Any) -> Any:
         if flat is None:

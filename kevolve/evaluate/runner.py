@@ -67,7 +67,7 @@ class PairPlan:
     """How a pair is run.
 
     ``budget_s``: what its timed rounds should take. ``exact``: a model's clock: one round, no host clock. ``answers``: whether outputs
-    of a timed call are wanted.
+    of a timed call are wanted. ``captures``: calls are captured and replayed too, where the target can.
     """
 
     policy: BlockPolicy
@@ -78,6 +78,7 @@ class PairPlan:
     exact: bool
     clock: Callable[[], float]
     answers: bool = True
+    captures: bool = True
     judged_from: int | None = None  # elements of outputs from which a process on the device judges them
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
 from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
 from kevolve.evaluate.resident import batch_size
-from kevolve.evaluate.runner import Answer, Block, PairPlan, SideFailed
+from kevolve.evaluate.runner import Answer, Block, PairPlan, Runner, SideFailed
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_ratio, round_log_ratio
 
@@ -22,11 +22,15 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 _BOUND_RATIO = 1.5
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
+_HELD_PAIRS = 2  # pairs for which the device is held at a time: others' checks run between
 _LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in which they are asked for
 
 
 class Series:
-    """The pairs of one measurement so far. ``alone``: held while a pair runs, so that nothing else is on the device."""
+    """The pairs of one measurement so far. ``alone``: held while a pair runs, so that nothing else is on the device.
+
+    ``beside``: held while processes are given their contents, which uses the device and must not disturb another's pair.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Series:
         rng: random.Random,
         *,
         alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+        beside: Callable[[], AbstractContextManager[None]] = nullcontext,
         uncaptured: Mapping[str, str] | None = None,
     ) -> None:
         self.plan = plan
@@ -44,7 +49,7 @@ class Series:
         self.uncaptured = dict(uncaptured or {})
         self._sides = dict(sides)
         self._sizes: Sizes | None = None
-        self._alone = alone
+        self._alone, self._beside = alone, beside
         self._asked: set[int] | None = None  # pairs whose outputs are asked for; None: all
 
     def run(self, count: int) -> None:
@@ -64,13 +69,18 @@ class Series:
 
     def _serve(self, count: int) -> None:
         """``count`` pairs of the same processes; from the second on with other buffers."""
-        with opened(self._sides, self.plan, self.rng, self.uncaptured) as runners:
-            for number in range(count):
+        with opened(self._sides, self.plan, self.rng, self.uncaptured, beside=self._beside) as runners:
+            for first in range(0, count, _HELD_PAIRS):
                 with self._alone():
-                    for runner in runners.values() if number else ():
-                        runner.again(self.rng.randrange(1 << 62))
-                    pair, self._sizes = run_pair(runners, self._next_plan(), self._sizes, self.rng)
-                self.pairs.append(pair)
+                    for number in range(first, min(count, first + _HELD_PAIRS)):
+                        self.pairs.append(self._pair(runners, again=number > 0))
+
+    def _pair(self, runners: Mapping[str, Runner], *, again: bool) -> Pair:
+        """One pair. ``again``: the processes have served one before."""
+        for runner in runners.values() if again else ():
+            runner.again(self.rng.randrange(1 << 62))
+        pair, self._sizes = run_pair(runners, self._next_plan(), self._sizes, self.rng)
+        return pair
 
     def _next_plan(self) -> PairPlan:
         """The plan of the next pair: outputs are asked for in a few, chosen at random, where that is costly."""

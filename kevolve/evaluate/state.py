@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from kevolve.evaluate.channel import Channel
 from kevolve.languages import Loaded
 
 PROGRESS = struct.Struct("<q")  # the item that a child has begun, in a page shared with the judge
+DEVICE_PROGRESS = PROGRESS.size  # where in it: the item that the device has come to, or -1
 
 
 class BadOutput(TypeError):
@@ -36,10 +37,19 @@ class WorkerState:
     grad_outputs: int = 0
     constant: tuple[int, ...] = ()
     inputs: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    _marker: tuple[Callable[[int], None] | None, ...] = ()  # made once
 
     def begin(self, item: int) -> None:
         """Tell the judge which item is next, for the case that we crash."""
         PROGRESS.pack_into(self.progress, 0, item)
+
+    def marker(self) -> Callable[[int], None] | None:
+        """A function by which the device says which item it has come to; None where a call is done when it is waited for."""
+        if self._marker == ():
+            make = getattr(self.target, "marker", None)
+            self._marker = (make(self.progress, DEVICE_PROGRESS) if make is not None else None,)
+        (found,) = self._marker
+        return found
 
     def prepared(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs with ``constant=`` ones replaced by what the kernel's own preparation makes of them."""

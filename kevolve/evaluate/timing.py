@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from kevolve.evaluate.baselines import CANDIDATE, Opener, Templates, openers, positions
+from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Contents, Pool, case_pool
@@ -31,7 +31,7 @@ from kevolve.evaluate.series import Series, faster, forms
 from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, undecided, verdict
 from kevolve.evaluate.verification import verify
 from kevolve.spec.spec import Case, Draw, Spec
-from kevolve.targets import Peaks, Target
+from kevolve.targets import BlockPolicy, Peaks, Target
 
 _VERIFY_S = 0.6  # seconds for oracle and comparison a case, beyond the first verified call
 _EXTENSION = 2  # an undecided verdict is looked at once more, with this many times the pairs
@@ -171,7 +171,8 @@ def quick(
             return QuickTime(outcome=failed.outcome(Stage.QUICK))
         sides = _openers(subject, (first,), contents, compiled)
         wanted = 1 if target.modelled else pairs
-        plan = replace(_plan(subject, contents, target.blocks.quick_budget_s / wanted, deadline_s, clock), answers=verified)
+        plan = _plan(subject, contents, target.blocks.quick_budget_s / wanted, deadline_s, clock)
+        plan = replace(plan, answers=verified, captures=first != EAGER, policy=_rough(plan.policy))
         series = _series(subject, sides, plan, rng)
         try:
             series.run(wanted)
@@ -209,6 +210,11 @@ def _grads(spec: Spec, draw: Draw, inputs: Sequence[object]) -> Sequence[object]
     return grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
 
 
+def _rough(policy: BlockPolicy) -> BlockPolicy:
+    """Half the calls a block, where their number is what limits it."""
+    return replace(policy, max_calls=max(policy.min_calls, policy.max_calls // 2))
+
+
 def _openers(subject: Subject, baselines: Sequence[str], pool: Pool, templates: Templates) -> Mapping[str, Opener]:
     return openers(
         subject.workers,
@@ -229,6 +235,7 @@ def _series(subject: Subject, sides: Mapping[str, Opener], plan: PairPlan, rng: 
         plan,
         rng,
         alone=lambda: subject.workers.holds.alone(subject.target),
+        beside=lambda: subject.workers.holds.shared(subject.target),
         uncaptured=subject.workers.uncaptured.get(_case_key(subject)),
     )
 

@@ -36,6 +36,7 @@ from kevolve.spec.reference import Reference, resolve
 __all__ = ["WorkerState", "main", "serve"]
 
 _SOCKET_FD, _PROGRESS_FD = 3, 4
+_AT_ONCE, _BYTES_AT_ONCE = 64, 32 << 20  # calls that are not waited for one by one, and bytes of their outputs
 _TRACEBACK_LINES = 6
 _LONGEST_MESSAGE = 4000
 
@@ -136,11 +137,11 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        self.names[_called(func._schema.name, args, made)] = None
+        self.names[_operator(func._schema.name, args, made)] = None
         return made
 
 
-def _called(name: str, args: Sequence[Any], made: Any) -> str:
+def _operator(name: str, args: Sequence[Any], made: Any) -> str:
     """The operator's name; of a conversion that converts nothing (``tolist`` of a device's tensor), that of a copy."""
     copies = name == "aten::_to_copy" and isinstance(made, torch.Tensor) and made.dtype == args[0].dtype
     return "aten::copy_" if copies else name
@@ -167,33 +168,52 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
     mapped = _mapped(state, fds[0], arguments["layout"])
     mutates = tuple(arguments.get("mutates", ()))
     filler = Filler(fds[1], lambda size: _grow(state, size))
-    count, repeat = len(mapped.layout), list(arguments.get("repeat", ()))
+    count = len(mapped.layout)
+    numbers = [*range(count), *arguments.get("repeat", ())]
     metas: list[list[Any]] = []
-    held: tuple[Any, ...] | None = None
-    for number in [*range(count), *repeat]:
-        state.begin(number)
-        outputs = _outputs(state, mapped.take(number), mutates)
-        if held is not None:
-            metas.append(_filled(state, filler, held))
-        held = outputs
-    if held is not None:
-        metas.append(_filled(state, filler, held))
+    held: list[tuple[Any, ...]] = []
+    while numbers:
+        made = _called(state, mapped, numbers, mutates)
+        del numbers[: len(made)]
+        metas += _filled(state, filler, [*held, *made[:-1]])
+        held = made[-1:]
+    metas += _filled(state, filler, held)
     mapped.give_back(state.target.fetch)
     return {"outputs": metas[:count], "repeated": metas[count:]}
 
 
-def _outputs(state: WorkerState, inputs: list[Any], mutates: Sequence[int]) -> tuple[Any, ...]:
-    for position in mutates:
-        inputs[position] = private_copy(inputs[position])
-    given = state.prepared(inputs)
-    outputs = state.call(given)
-    state.target.synchronise()
-    check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
-    return (*outputs, *(inputs[position] for position in mutates))
+def _called(state: WorkerState, mapped: Mapped, numbers: Sequence[int], mutates: Sequence[int]) -> list[tuple[Any, ...]]:
+    """The outputs of the first of ``numbers``; of more than one where the device itself says which it has come to."""
+    mark = state.marker()
+    most = 1 if mark is None else _AT_ONCE
+    made: list[tuple[list[Any], tuple[Any, ...]]] = []
+    size = 0
+    try:
+        for number in numbers[:most]:
+            state.begin(number)
+            if mark is not None:
+                mark(number)
+            inputs: list[Any] = mapped.take(number)
+            for position in mutates:
+                inputs[position] = private_copy(inputs[position])
+            made.append((inputs, state.call(state.prepared(inputs))))
+            size += sum(getattr(output, "nbytes", 0) for output in made[-1][1])
+            if size > _BYTES_AT_ONCE:
+                break
+    finally:
+        state.target.synchronise()  # before what was raised is told: the device may be behind, and its error comes first
+    for number, (inputs, outputs) in zip(numbers, made, strict=False):
+        state.begin(number)
+        check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
+    return [(*outputs, *(inputs[position] for position in mutates)) for inputs, outputs in made]
 
 
-def _filled(state: WorkerState, filler: Filler, outputs: tuple[Any, ...]) -> list[Any]:
-    return [filler.put(state.target.fetch(output.detach())) for output in outputs]
+def _filled(state: WorkerState, filler: Filler, outputs: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """The metas of several calls' outputs, copied into the arena."""
+    flat = [value.detach() for item in outputs for value in item]
+    fetch_all = getattr(state.target, "fetch_all", None)
+    fetched = iter([state.target.fetch(value) for value in flat] if fetch_all is None else fetch_all(flat))
+    return [[filler.put(next(fetched)) for _ in item] for item in outputs]
 
 
 def _mapped(state: WorkerState, fd: int, layout: list[Any]) -> Mapped:

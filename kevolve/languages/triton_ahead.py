@@ -47,6 +47,7 @@ class _OnNoDevice(TorchFunctionMode):
 class Fake(torch.Tensor):
     """A tensor with everything but contents and a device: to a candidate it says that it lies on one."""
 
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # the mode sees every call; torch's own would look at each once more
     device = property(lambda self: torch.device("meta") if _OnNoDevice.inside else torch.device(_DEVICE, 0))
     is_cuda = property(lambda self: not _OnNoDevice.inside)
     is_meta = property(lambda self: bool(_OnNoDevice.inside))
@@ -58,7 +59,11 @@ class Fake(torch.Tensor):
 
 
 def _fake(value: Any) -> Any:
-    return value.as_subclass(Fake) if type(value) is torch.Tensor and value.is_meta else value
+    if type(value) is torch.Tensor:
+        return value.as_subclass(Fake) if value.is_meta else value
+    if type(value) in (tuple, list):
+        return type(value)(_fake(item) for item in value)
+    return value
 
 
 def fake(dtype: torch.dtype, shape: Sequence[int], strides: Sequence[int], offset: int) -> Fake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -15,7 +16,7 @@ from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
-from kevolve.evaluate.check import check
+from kevolve.evaluate.check import check, foresee
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.oracle import ReferenceFailed
@@ -28,6 +29,7 @@ from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
+_CHECKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +55,25 @@ class Pipeline:
     check_timeout_s: float = 60.0
     _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False)  # by language
     _shaping: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # So many candidates at a stage that nobody waits for a core, and few contexts are made at a time: making them excludes each other.
+    _compiling: threading.Semaphore = field(init=False, repr=False)
+    _checking: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_CHECKED_AT_ONCE), repr=False)
     # Where processes are dear to start, the next candidates' stand ready while one has the device.
     _timing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_TIMED_AT_ONCE), repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiling", threading.Semaphore(max(1, self.jobs)))
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
         """Evaluate ``proposals``; a refused one costs only the stages up to its refusal."""
         waiting: list[tuple[Proposal, Candidate, float]] = []
-        pool = ThreadPoolExecutor(max_workers=self.jobs)
+        # where candidates wait for a device, others are compiled meanwhile
+        most = self.jobs if self.target.shares_cores else 2 * self.jobs
+        pool = ThreadPoolExecutor(max_workers=most + 1)
         try:
-            cores = max(2, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
+            for language in {proposal.language for proposal in proposals}:
+                pool.submit(self._foresee, self.plans[language])
+            cores = max(1, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
             for future in as_completed([pool.submit(self._evaluated, proposal, cores) for proposal in proposals]):
                 found = future.result()
                 if isinstance(found, Evaluated):
@@ -72,6 +84,11 @@ class Pipeline:
             pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait: the workers' end ends what is running
         for proposal, candidate, seconds in waiting:
             yield self._timed(proposal, candidate, seconds)
+
+    def _foresee(self, plan: Plan) -> None:
+        """Compute what is expected while the first candidates are compiled."""
+        with contextlib.suppress(ReferenceFailed), self.workers.judging:  # the first check says so
+            foresee(plan)
 
     def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | tuple[Proposal, Candidate, float]:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
@@ -91,15 +108,16 @@ class Pipeline:
         if isinstance(built, Candidate):
             built = self._compiled(built, cores)
         if isinstance(built, Candidate):
-            outcome = check(
-                self.workers,
-                self.spec,
-                built,
-                self.plans[proposal.language],
-                target=self.target,
-                deadline_s=self.check_timeout_s,
-                kept=self.kept,
-            )
+            with self._checking if not self.target.shares_cores else contextlib.nullcontext():
+                outcome = check(
+                    self.workers,
+                    self.spec,
+                    built,
+                    self.plans[proposal.language],
+                    target=self.target,
+                    deadline_s=self.check_timeout_s,
+                    kept=self.kept,
+                )
             built = built if outcome.passed else _with_resources(outcome, built)
         return built, time.monotonic() - began
 
@@ -112,9 +130,10 @@ class Pipeline:
             if candidate.language not in self._shapes:
                 self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language])
             wanted = self._shapes[candidate.language]
-        return compile_ahead(
-            self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
-        )
+        with self._compiling:
+            return compile_ahead(
+                self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
+            )
 
     def _timed(self, proposal: Proposal, candidate: Candidate, seconds: float) -> Evaluated:
         """The quick speedup on every case; the first case that cannot be timed decides."""

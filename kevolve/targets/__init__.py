@@ -81,8 +81,11 @@ class Target(Protocol):
       device may be forked; ``lock_path() -> Path | None``, a file whose lock is the device's; ``judges_from`` (None, never), the
       elements of a draw's inputs from which its oracle runs on the device; ``checks_elsewhere``, the target that checks these kernels
       where ``missing()`` says there is no device; ``compiles_for``, the architectures that kernels are then compiled for;
-    - in the worker: ``capture(call, sets, batch) -> Replays`` (raises ``CaptureError``); ``reallocate(seed)``, which gives freed memory
-      back, so that the next buffers lie elsewhere; ``explain(message) -> str``, a device's error in words for the kernel's author.
+    - in the worker: ``marker(page, offset)``, a function that has the device write a number to a shared page in order with its work
+      (None: not possible), so that calls need not be waited for one by one; ``fetch_all(tensors)``, many at once;
+      ``stock(call, item)``, untimed calls until the allocator has what a block needs;
+      ``capture(call, sets, batch) -> Replays`` (raises ``CaptureError``); ``reallocate(seed)``, which gives freed memory back, so that
+      the next buffers lie elsewhere; ``explain(message) -> str``, a device's error in words for the kernel's author.
     """
 
     name: str

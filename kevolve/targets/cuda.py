@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.util
 import json
@@ -58,7 +59,7 @@ class CUDA:
         warm_calls=3,
         cache="cold (eight times the L2 is written before every call; the host queues the call meanwhile)",
         budget_s=1.5,
-        quick_budget_s=0.15,
+        quick_budget_s=0.1,
         pairs_a_process=7,
         sets=16,
         sets_bytes=2 << 30,  # several processes lie beside each other
@@ -193,6 +194,35 @@ class CUDA:
         """A copy on the host, strides kept where they leave no gaps."""
         return tensor.to("cpu")
 
+    def fetch_all(self, tensors: Sequence[Any]) -> list[Any]:
+        """Copies on the host of many tensors, contiguous ones of one dtype in one transfer."""
+        import torch
+
+        found: dict[int, Any] = {}
+        together: dict[Any, list[int]] = {}
+        for place, tensor in enumerate(tensors):
+            if tensor.numel() and tensor.is_contiguous() and tensor.device.type == "cuda":
+                together.setdefault(tensor.dtype, []).append(place)
+            else:
+                found[place] = self.fetch(tensor)
+        for places in together.values():
+            whole = torch.cat([tensors[place].reshape(-1) for place in places]).to("cpu")
+            parts = whole.split([tensors[place].numel() for place in places])
+            found |= {place: part.view(tensors[place].shape) for place, part in zip(places, parts, strict=True)}
+        return [found[place] for place in range(len(tensors))]
+
+    def marker(self, page: Any, offset: int) -> Callable[[int], None] | None:
+        """A function that has the device write a number to ``offset`` of ``page`` when it comes to it; None where that is not possible."""
+        from kevolve.targets.cuda_driver import Driver, DriverError
+
+        driver, address = Driver(), ctypes.addressof(ctypes.c_char.from_buffer(page))
+        try:
+            place = driver.shared(address, len(page)) + offset
+            driver.write(place, 0)
+        except (AttributeError, DriverError):  # an old driver
+            return None
+        return functools.partial(driver.write, place)
+
     def synchronise(self) -> None:
         """Wait for every stream. Raises ``RuntimeError`` with the device's error."""
         import torch
@@ -211,6 +241,10 @@ class CUDA:
     def time_block(self, call: Callable[..., Any], inputs: Sequence[tuple[Any, ...]]) -> tuple[BlockTimes, list[Any]]:
         """Time ``call(*item)`` as a user launches it, the device idle before and the cache cold; see ``cuda_clock``."""
         return self.clock().time_block(call, inputs)
+
+    def stock(self, call: Callable[..., Any], item: tuple[Any, ...]) -> None:
+        """Call untimed until torch has the memory that a block of calls needs; see ``cuda_clock``."""
+        self.clock().stock(call, item)
 
     def capture(self, call: Callable[..., Any], sets: Sequence[tuple[Any, ...]], batch: int) -> Replays:
         """Graphs of the calls with ``sets``, ``batch`` in each. Raises ``CaptureError``; the process is then of no further use."""

@@ -76,6 +76,15 @@ class Clock:
             outputs = None
         return BlockTimes(launched_us=tuple(lasting if self._outlasts(times, lasting) else times)), list(kept)
 
+    def stock(self, call: Callable[..., Any], item: tuple[Any, ...]) -> None:
+        """Call untimed, with the outputs kept as a block keeps them: a timed call that had to ask the device for memory would wait for it.
+
+        torch then has what it needs; in a program that runs for a while it always has.
+        """
+        kept = [call(*item)]
+        kept += [call(*item) for _ in range(_ring(kept[0]) + 1)]
+        self._driver.synchronise()
+
     def _once(self, call: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, float, float]:
         """The outputs; microseconds to the last event; and to the rest of the whole device."""
         driver = self._driver

@@ -16,6 +16,7 @@ _MANAGEMENT = "libnvidia-ml.so.1"
 # CUdevice_attribute (cuda.h)
 _SMS, _L2_BYTES, _MAJOR, _MINOR, _INTEGRATED = 16, 38, 75, 76, 18
 _SUCCESS = 0
+_MAPPED = 0x02  # CU_MEMHOSTREGISTER_DEVICEMAP
 
 
 class DriverError(RuntimeError):
@@ -72,6 +73,17 @@ class Driver:
     def fill(self, pointer: ctypes.c_void_p, value: int, size: int) -> None:
         """Write ``value`` into every byte, on the default stream, without waiting."""
         self.call("cuMemsetD8Async", pointer, ctypes.c_ubyte(value), ctypes.c_size_t(size), None)
+
+    def shared(self, address: int, size: int) -> int:
+        """Where the device sees ``size`` bytes of this process's memory, which it may then write to."""
+        self.call("cuMemHostRegister_v2", ctypes.c_void_p(address), ctypes.c_size_t(size), _MAPPED)
+        made = ctypes.c_uint64()
+        self.call("cuMemHostGetDevicePointer_v2", ctypes.byref(made), ctypes.c_void_p(address), 0)
+        return made.value
+
+    def write(self, place: int, value: int) -> None:
+        """Have eight bytes written when the default stream comes to it, without waiting. ``place``: as the device sees it."""
+        self.call("cuStreamWriteValue64_v2", None, ctypes.c_uint64(place), ctypes.c_uint64(value), 0)
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 

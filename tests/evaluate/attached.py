@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,16 @@ class Attached(CPU):
         if not tensor.numel():
             return tensor.clone()
         return tensor.as_strided((_span(tensor),), (1,)).clone().as_strided(tensor.shape, tensor.stride())
+
+    def fetch_all(self, tensors: Sequence[Any]) -> list[Any]:
+        return [tensor.clone() for tensor in tensors]
+
+    def marker(self, page: Any, offset: int) -> Callable[[int], None]:
+        """A device that has always come to what it was told last."""
+        return lambda number: struct.pack_into("<q", page, offset, number)
+
+    def stock(self, call: Callable[..., Any], item: tuple[Any, ...]) -> None:
+        call(*item)
 
     def reallocate(self, seed: int) -> None:
         self.reallocated = seed

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kevolve.evaluate import timing
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
-from kevolve.evaluate.client import Workers
+from kevolve.evaluate.client import Child, Workers
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.plan import of_draws
 from kevolve.evaluate.scatter import Scatter, scatter
@@ -66,6 +67,26 @@ def beyond(x):
 
 def fails(x):
     raise RuntimeError("xyzzy")
+
+def raises_at_37(x):
+    if x.shape[0] == 37:
+        raise RuntimeError("not this one")
+    return torch.softmax(x, -1)
+
+def reshapes_at_37(x):
+    made = torch.softmax(x, -1)
+    return made if x.shape[0] != 37 else 3
+
+def gives_one_buffer(x):
+    global buffer
+    if calls == 0 or buffer.shape != x.shape:
+        buffer = torch.empty_like(x)
+    count()
+    return buffer.copy_(torch.softmax(x, -1))
+
+def count():
+    global calls
+    calls += 1
 
 def whole(n):
     return n * 2
@@ -200,3 +221,37 @@ def test_what_a_kernel_writes_to_the_devices_copy_of_its_inputs_is_seen(workers:
 
 def test_a_devices_error_is_explained(workers: Workers, folder: Path) -> None:
     assert "RuntimeError: an explained error" in _check(workers, folder, "fails").message
+
+
+@pytest.mark.parametrize("kernel", ["raises_at_37", "reshapes_at_37"])
+def test_of_many_calls_that_are_not_waited_for_the_right_one_is_blamed(workers: Workers, folder: Path, kernel: str) -> None:
+    spec = _spec(folder)
+    plan = of_draws(spec, [Draw(values={"rows": rows}, seed=rows) for rows in range(1, 91)])
+    outcome = check(workers, spec, _candidate(kernel), plan, target=Attached(), deadline_s=30)
+    assert outcome.status is Status.RUNTIME_ERROR
+    assert outcome.message.startswith(f"{kernel} at rows=37")
+
+
+def test_a_buffer_given_out_twice_shows_among_calls_that_are_not_waited_for(workers: Workers, folder: Path) -> None:
+    spec = _spec(folder)
+    plan = of_draws(spec, [Draw(values={"rows": 4}, seed=seed) for seed in range(80)])
+    outcome = check(workers, spec, _candidate("gives_one_buffer"), plan, target=Attached(), deadline_s=30)
+    assert outcome.status is Status.INCORRECT_NUMERICAL
+    assert check(workers, spec, _candidate("equal"), plan, target=Attached(), deadline_s=30).passed
+
+
+def test_a_rough_time_over_eager_captures_nothing(workers: Workers, folder: Path) -> None:
+    spec = replace(_spec(folder), baseline=("eager",))
+    seen: list[str] = []
+    original = Child.call
+
+    def noted(child: Child, command: str, **arguments: Any) -> Any:
+        seen.append(command)
+        return original(child, command, **arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Child, "call", noted)
+        found = timing.quick(workers, spec, CASE, _candidate("equal"), target=Attached(), seed=4)
+    assert found.outcome.passed
+    assert "time_block" in seen
+    assert not {"time_graph", "time_replay"} & set(seen)

@@ -115,3 +115,16 @@ def test_replays_of_a_bank_use_the_rows_that_were_captured(batch: int) -> None:
             assert [contents.inputs(number)[0].shape for number in group] == shapes[first : first + batch]
         flat = [number for group in numbers for number in group]
         assert flat == sorted(set(flat))
+
+
+def test_a_banks_large_buffers_are_made_before_the_first_call() -> None:
+    def large(sizes: Any, generator: torch.Generator) -> tuple[Any, ...]:
+        return (torch.randn(1 << 19, generator=generator), 3)
+
+    with _pool(lambda: large, "x", "count") as pool:
+        contents = Resident(pool.fd, pool.layout, SEED, sets=2)
+        first = contents.inputs(0)[0].data_ptr()
+        held = {buffer.data_ptr() for buffer in contents._banked.values()}
+        assert len(held) == len(pool.layout) > 1
+        assert first in held
+        assert {contents.inputs(number)[0].data_ptr() for number in range(40)} <= held

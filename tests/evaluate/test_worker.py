@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,3 +167,19 @@ def test_the_environment_and_descriptors_are_bare(child: Child) -> None:
         "'TORCHINDUCTOR_CACHE_DIR', "
         "'TORCHINDUCTOR_COMPILE_THREADS', 'TRITON_HOME', 'USER'] 1 ['memfd', 'null', 'socket']"
     )
+
+
+@pytest.mark.parametrize(("kernel", "blamed"), [("sleeps_at_three", 1), ("aborts_at_three", 2)])
+def test_the_device_says_which_item_it_hangs_in_and_the_host_which_it_dies_in(child: Child, kernel: str, blamed: int) -> None:
+    child.call("load_callable", path=f"worker_modules:{kernel}", deadline_s=30)
+
+    def lag() -> None:
+        time.sleep(0.3)
+        struct.pack_into("<q", child._parts.progress, 8, 1)  # the device has come no further than the second item
+
+    thread = threading.Thread(target=lag)
+    thread.start()
+    with pack([[torch.ones(count)] for count in (1, 2, 3)]) as arena, Outputs() as outputs, pytest.raises(ChildFailed) as caught:
+        child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=1.0)
+    thread.join()
+    assert caught.value.progress == blamed

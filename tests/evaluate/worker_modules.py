@@ -37,6 +37,19 @@ def not_a_tensor(x: torch.Tensor) -> int:
     return 3
 
 
+def sleeps_at_three(x: torch.Tensor) -> torch.Tensor:
+    if x.numel() == 3:
+        time.sleep(600)
+    return 2 * x
+
+
+def aborts_at_three(x: torch.Tensor) -> torch.Tensor:
+    if x.numel() == 3:
+        time.sleep(0.6)
+        os.abort()
+    return 2 * x
+
+
 def environment(x: torch.Tensor) -> torch.Tensor:
     files = {Path(f"/proc/self/fd/{fd}").readlink().name.partition(":")[0] for fd in range(20) if Path(f"/proc/self/fd/{fd}").exists()}
     raise RuntimeError(f"{sorted(os.environ)} {sys.flags.isolated} {sorted(files)}")

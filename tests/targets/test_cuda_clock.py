@@ -157,3 +157,24 @@ def test_without_persisting_lines_nothing_is_reset(driver: FakeDriver, monkeypat
     fake = SimpleNamespace(CUDAGraph=FakeGraph, Stream=object, stream=nullcontext, graph_pool_handle=tuple)
     times, _ = Clock(driver, torch_cuda=fake).time_block(lambda: driver.work(3.0), [()])  # type: ignore[arg-type]
     assert times.launched_us == (3.0,)
+
+
+def test_the_allocator_is_stocked_with_as_many_outputs_as_a_block_keeps(driver: FakeDriver) -> None:
+    fake = SimpleNamespace(CUDAGraph=FakeGraph, Stream=object, stream=nullcontext, graph_pool_handle=tuple)
+    clock, alive, most = Clock(driver, torch_cuda=fake), [0], [0]  # type: ignore[arg-type]
+
+    class Output:
+        nbytes = 32 << 20
+
+        def __init__(self) -> None:
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self) -> None:
+            alive[0] -= 1
+
+    clock.stock(Output, ())
+    stocked, most[0] = most[0], 0
+    clock.time_block(Output, [()] * 25)
+    assert most[0] <= stocked
+    assert stocked == 10
