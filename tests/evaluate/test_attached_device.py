@@ -6,6 +6,7 @@ import shutil
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,56 @@ def test_a_rough_time_over_eager_captures_nothing(workers: Workers, folder: Path
     assert found.outcome.passed
     assert "time_block" in seen
     assert not {"time_graph", "time_replay"} & set(seen)
+
+
+def test_nothing_is_timed_while_a_reference_is_compiled_or_a_process_is_given_its_contents(
+    workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, seen = ["nothing"], set()
+    original = Child.call
+
+    def noted(child: Child, command: str, **arguments: Any) -> Any:
+        seen.add((command, held[-1]))
+        return original(child, command, **arguments)
+
+    def holding(name: str) -> Any:
+        hold = getattr(workers.holds, name)
+
+        @contextmanager
+        def counted(target: Any) -> Iterator[None]:
+            with hold(target):
+                held.append(name)
+                yield
+                held.pop()
+
+        return counted
+
+    monkeypatch.setattr(Child, "call", noted)
+    for name in ("shared", "alone"):
+        monkeypatch.setattr(workers.holds, name, holding(name))
+    case = replace(CASE, id="41", values={"rows": 41})  # another case than the tests before: its reference is made here
+    with Templates(workers) as templates:
+        spec = _spec(folder)
+        timing.measure(
+            workers,
+            spec,
+            case,
+            _candidate("equal"),
+            target=Attached(),
+            baselines=("eager", "compile"),
+            templates=templates,
+            pairs=3,
+            seed=1,
+        )
+    on_the_device = {"warm", "time_inputs", "time_graph", "time_again", "time_block", "time_replay", "time_bound", "time_outputs"}
+    assert {(command, holder) for command, holder in seen if command in on_the_device} == {
+        ("warm", "shared"),
+        ("time_inputs", "shared"),
+        ("time_graph", "shared"),
+        ("time_graph", "alone"),
+        ("time_again", "alone"),
+        ("time_block", "alone"),
+        ("time_replay", "alone"),
+        ("time_bound", "alone"),
+        ("time_outputs", "alone"),
+    }
