@@ -3,12 +3,12 @@
 // spec: suites/test_recommendation.py::test_batch_event_truncate
 // target: cpu
 // parent: samples
-// measured: 9-16-200-200: 42.66x [26.49, 68.71] over eager, 7 pairs
-// measured: 9-16-200-200: 46.44x [34.44, 62.62] over compile, 7 pairs
-// measured: 32-16-200-100: 53.59x [49.40, 58.14] over eager, 7 pairs
-// measured: 32-16-200-100: 62.21x [58.65, 65.99] over compile, 7 pairs
-// measured: 9-512-200-100: 25.77x [23.27, 28.53] over eager, 7 pairs
-// measured: 9-512-200-100: 29.42x [22.32, 38.77] over compile, 7 pairs
+// measured: 9-16-200-200: 32.31x [30.66, 34.06] over eager, 7 pairs
+// measured: 9-16-200-200: 39.28x [36.29, 42.52] over compile, 7 pairs
+// measured: 32-16-200-100: 58.65x [51.77, 66.44] over eager, 7 pairs
+// measured: 32-16-200-100: 61.02x [54.03, 68.91] over compile, 7 pairs
+// measured: 9-512-200-100: 23.06x [19.88, 26.75] over eager, 7 pairs
+// measured: 9-512-200-100: 24.26x [21.03, 27.97] over compile, 7 pairs
 // shapes: 9-16-200-200, 32-16-200-100, 9-512-200-100
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

@@ -2,13 +2,13 @@
 // idea: branchless binary searches, several at once in step, so that their cache misses overlap
 // spec: suites/test_recommendation.py::test_map_id
 // target: cpu
-// parent: node 18
-// measured: 100-10000-dense: 4.76x [4.05, 5.59] over eager, 7 pairs
-// measured: 100-10000-dense: 4.12x [3.51, 4.84] over compile, 7 pairs
-// measured: 10000-10000-dense: 7.18x [6.68, 7.71] over eager, 7 pairs
-// measured: 10000-10000-dense: 6.82x [6.50, 7.14] over compile, 7 pairs
-// measured: 10000-50000-dense: 6.66x [6.35, 6.99] over eager, 7 pairs
-// measured: 10000-50000-dense: 6.49x [5.99, 7.02] over compile, 7 pairs
+// parent: node 24
+// measured: 100-10000-dense: 4.72x [4.36, 5.11] over eager, 7 pairs
+// measured: 100-10000-dense: 3.96x [3.48, 4.50] over compile, 7 pairs
+// measured: 10000-10000-dense: 6.83x [6.29, 7.42] over eager, 7 pairs
+// measured: 10000-10000-dense: 6.66x [6.47, 6.85] over compile, 7 pairs
+// measured: 10000-50000-dense: 5.83x [5.22, 6.51] over eager, 7 pairs
+// measured: 10000-50000-dense: 5.57x [5.42, 5.73] over compile, 7 pairs
 // shapes: 100-10000-dense, 10000-10000-dense, 10000-50000-dense
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
@@ -30,8 +30,8 @@ using ffi::TensorView;
 
 namespace detail {
 
-constexpr int64_t kLanes = 16;  // searches in step
-constexpr int64_t kGrain = 8192;  // values below which a second thread does not pay
+constexpr int64_t kLanes = 32;  // searches in step
+constexpr int64_t kGrain = 2048;  // values below which a second thread does not pay
 
 // `lanes` values at once; every search takes the same steps, each a conditional move. `ids` is not empty.
 inline void search(const int64_t* ids, int64_t count, const int64_t* values, int64_t step, int64_t* out, int64_t lanes) {

@@ -2,13 +2,13 @@
 // idea: few borders: count those below each value, all values of a vector at once; many: binary searches in step
 // spec: suites/test_recommendation.py::test_mbdt
 // target: cpu
-// parent: node 24
-// measured: 2-2048-4: 11.61x [11.40, 11.83] over eager, 7 pairs
-// measured: 2-2048-4: 21.81x [18.06, 26.35] over compile, 7 pairs
-// measured: 32-16384-20: 30.76x [10.53, 89.82] over eager, 7 pairs
-// measured: 32-16384-20: 31.57x [10.54, 94.57] over compile, 7 pairs
-// measured: 16-8192-200: 9.95x [8.71, 11.36] over eager, 7 pairs
-// measured: 16-8192-200: 10.16x [8.90, 11.60] over compile, 7 pairs
+// parent: node 28
+// measured: 2-2048-4: 10.65x [9.88, 11.48] over eager, 7 pairs
+// measured: 2-2048-4: 21.19x [17.83, 25.18] over compile, 7 pairs
+// measured: 32-16384-20: 39.03x [32.10, 47.44] over eager, 7 pairs
+// measured: 32-16384-20: 39.82x [32.34, 49.04] over compile, 7 pairs
+// measured: 16-8192-200: 10.54x [9.26, 12.00] over eager, 7 pairs
+// measured: 16-8192-200: 10.81x [9.77, 11.96] over compile, 7 pairs
 // shapes: 2-2048-4, 32-16384-20, 16-8192-200
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa

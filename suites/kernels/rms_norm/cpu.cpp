@@ -3,12 +3,12 @@
 // spec: suites/test_norms.py::test_rms_norm
 // target: cpu
 // parent: samples
-// measured: 1024-4096-float32: 3.03x [2.85, 3.23] over eager, 7 pairs
-// measured: 1024-4096-float32: 1.53x [1.46, 1.61] over compile, 7 pairs
-// measured: 1024-4096-bfloat16: 9.84x [5.63, 17.18] over eager, 7 pairs
-// measured: 1024-4096-bfloat16: 1.57x [1.33, 1.86] over compile, 7 pairs
-// measured: 16384-256-float32: 4.26x [3.70, 4.90] over eager, 7 pairs
-// measured: 16384-256-float32: 1.53x [1.36, 1.72] over compile, 7 pairs
+// measured: 1024-4096-float32: 4.36x [4.12, 4.62] over eager, 7 pairs
+// measured: 1024-4096-float32: 1.46x [1.36, 1.56] over compile, 7 pairs
+// measured: 1024-4096-bfloat16: 13.30x [12.52, 14.13] over eager, 7 pairs
+// measured: 1024-4096-bfloat16: 1.71x [1.62, 1.81] over compile, 7 pairs
+// measured: 16384-256-float32: 4.17x [3.90, 4.46] over eager, 7 pairs
+// measured: 16384-256-float32: 1.49x [1.42, 1.56] over compile, 7 pairs
 // shapes: 1024-4096-float32, 1024-4096-bfloat16, 16384-256-float32
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 806a97fa
