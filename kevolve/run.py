@@ -20,9 +20,10 @@ from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
-from kevolve.evaluate.client import Workers
+from kevolve.evaluate.client import ChildFailed, Workers
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, make_plan, of_draws
+from kevolve.evaluate.runner import SideFailed
 from kevolve.evaluate.scatter import Scatter, scatter
 from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
@@ -303,6 +304,10 @@ class Run:
         if not outcome.passed:
             return rows.failed(outcome)
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
+        try:
+            between = self.scatter
+        except (ChildFailed, SideFailed) as error:
+            return rows.unmeasured(f"the scatter between processes, which every interval here needs, could not be measured: {error}")
         measured = measure(
             self.workers,
             spec,
@@ -312,7 +317,7 @@ class Run:
             baselines=spec.baseline,
             seed=seed,
             peaks=self.peaks,
-            scatter=self.scatter,
+            scatter=between,
             templates=self.templates,
             unread=self._unread(spec),
         )

@@ -13,6 +13,7 @@ from kevolve.evaluate.arena import pack
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Child, ChildFailed, ServerFailed, Workers
 from kevolve.evaluate.contents import Contents, Pool
+from kevolve.evaluate.runner import SideFailed
 from kevolve.spec.reference import Reference
 from kevolve.spec.spec import Case, Spec
 from kevolve.targets import Target
@@ -232,9 +233,12 @@ def _lent(kept: Callable[[], Child]) -> Iterator[Child]:
     child = _acquired(kept)
     try:
         yield child
-    except Exception as error:
-        if getattr(error, "side", None) != CANDIDATE:
+    except SideFailed as failed:
+        if failed.side != CANDIDATE:
             child.close()
+        raise
+    except Exception:
+        child.close()
         raise
     finally:
         child.lent.release()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from kevolve.evaluate.baselines import CANDIDATE, open_candidate
 from kevolve.evaluate.candidate import Candidate
-from kevolve.evaluate.client import Child, Workers
+from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.contents import Pool, case_pool
 from kevolve.evaluate.runner import PairPlan, Runner
 from kevolve.files import write_atomically
@@ -98,7 +98,15 @@ def _opened(workers: Workers, spec: Spec, target: Target, pool: Pool) -> Iterato
     small = Candidate(name="sigmoid", language=target.languages[0], entry="sigmoid", callable="torch:sigmoid")
     with ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE) as threads:
         opening = [threads.submit(open_candidate, workers, spec, small, target=target, pool=pool) for _ in range(_AT_ONCE)]
-        yield [stack.enter_context(future.result()) for future in opening]
+        children, failures = [], []
+        for future in opening:  # every one that came is to be ended, also where another failed
+            try:
+                children.append(stack.enter_context(future.result()))
+            except ChildFailed as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        yield children
 
 
 def _times(workers: Workers, target: Target, child: Child, pool: Pool, clock: Callable[[], float]) -> tuple[float, float]:

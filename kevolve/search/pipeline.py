@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,8 +71,7 @@ class Pipeline:
         most = self.jobs if self.target.shares_cores else 2 * self.jobs
         pool = ThreadPoolExecutor(max_workers=most + 1)
         try:
-            for language in {proposal.language for proposal in proposals}:
-                pool.submit(self._foresee, self.plans[language])
+            foreseen = [pool.submit(self._foresee, self.plans[language]) for language in {proposal.language for proposal in proposals}]
             cores = max(1, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
             for future in as_completed([pool.submit(self._evaluated, proposal, cores) for proposal in proposals]):
                 found = future.result()
@@ -80,6 +79,7 @@ class Pipeline:
                     yield found
                 else:
                     waiting.append(found)
+            wait(foreseen)  # what is timed next has the cores to itself, this batch's survivors or another spec's
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait: the workers' end ends what is running
         for proposal, candidate, seconds in waiting:

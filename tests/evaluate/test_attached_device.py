@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import textwrap
 import time
@@ -14,14 +15,16 @@ from typing import Any
 import pytest
 from attached import Attached
 
+from kevolve.evaluate import scatter as scatter_module
 from kevolve.evaluate import timing
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
-from kevolve.evaluate.client import Child, Workers
-from kevolve.evaluate.outcome import Status
+from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import of_draws
 from kevolve.evaluate.scatter import Scatter, scatter
+from kevolve.run import Run
 from kevolve.spec.inputs import Tensor
 from kevolve.spec.reference import Reference
 from kevolve.spec.spec import Case, Draw, Spec
@@ -309,3 +312,34 @@ def test_nothing_is_timed_while_a_reference_is_compiled_or_a_process_is_given_it
         ("time_bound", "alone"),
         ("time_outputs", "alone"),
     }
+
+
+def test_of_processes_for_the_scatter_none_stays_where_one_fails(workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Child] = []
+    numbers, original = itertools.count(), scatter_module.open_candidate
+
+    def failing(*arguments: Any, **named: Any) -> Child:
+        if next(numbers) == 1:
+            raise ChildFailed(Status.RUNTIME_ERROR, "no room for another context")
+        opened.append(original(*arguments, **named))
+        return opened[-1]
+
+    monkeypatch.setattr(scatter_module, "open_candidate", failing)
+    monkeypatch.setattr(scatter_module, "_AT_ONCE", 3)
+    monkeypatch.setattr(scatter_module, "_PROCESSES", 3)
+    with pytest.raises(ChildFailed, match="no room for another context"):
+        scatter(workers, Attached(), tmp_path, clock=time.perf_counter)
+    assert [child.closed for child in opened] == [True, True]
+
+
+def test_a_case_is_not_measured_where_the_scatter_cannot_be(folder: Path) -> None:
+    class Failing:
+        check = staticmethod(lambda *_: Outcome(status=Status.PASSED, stage=Stage.PROPERTIES))
+
+        @property
+        def scatter(self) -> Scatter:
+            raise ChildFailed(Status.RUNTIME_ERROR, "no room for another context")
+
+    found = Run.measure(Failing(), _spec(folder), CASE, _candidate("equal"), 1)  # type: ignore[arg-type]
+    assert found.outcome.status is Status.NOT_MEASURED
+    assert found.outcome.message.endswith("could not be measured: no room for another context")

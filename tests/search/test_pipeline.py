@@ -1,0 +1,101 @@
+"""In which order a batch's candidates pass the stages, with stages that only take time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.oracle import ReferenceFailed
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.timing import QuickTime
+from kevolve.search import pipeline
+from kevolve.search.node import Proposal
+from kevolve.spec.spec import Case, Draw
+
+CASE = Case(id="8", values={"rows": 8})
+PROPOSALS = [Proposal(language="cpp", source=f"// {number}", operator="test", idea=str(number)) for number in range(12)]
+
+
+class Stages:
+    """What ran when; ``most``: the most candidates that were at a stage at once."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.most: dict[str, int] = {}
+        self._inside: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def run(self, stage: str, seconds: float = 0.02) -> None:
+        with self._lock:
+            self._inside[stage] = self._inside.get(stage, 0) + 1
+            self.most[stage] = max(self.most.get(stage, 0), self._inside[stage])
+        time.sleep(seconds)
+        with self._lock:
+            self._inside[stage] -= 1
+            self.order.append(stage)
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
+    made = Stages()
+
+    def check(*_: Any, **__: Any) -> Outcome:
+        made.run("check")
+        return Outcome(status=Status.PASSED, stage=Stage.PROPERTIES)
+
+    def quick(*_: Any, **__: Any) -> QuickTime:
+        made.run("time")
+        return QuickTime(outcome=Outcome(status=Status.PASSED, stage=Stage.QUICK), fitness=2.0)
+
+    monkeypatch.setattr(pipeline, "build", lambda *_, **__: Candidate(name="k", language="cpp", entry="k", artifact=Path("k.so")))
+    monkeypatch.setattr(pipeline, "check", check)
+    monkeypatch.setattr(pipeline, "quick", quick)
+    monkeypatch.setattr(pipeline, "foresee", lambda plan: made.run("foresee", 0.3))
+    monkeypatch.setattr(pipeline, "architecture", lambda target: None)
+    return made
+
+
+def _pipeline(*, shares_cores: bool, jobs: int = 2) -> pipeline.Pipeline:
+    made: Any = {
+        "spec": SimpleNamespace(least_speedup=lambda case: 1.2),
+        "cases": (CASE,),
+        "target": SimpleNamespace(shares_cores=shares_cores, unmeasured=lambda language: None),
+        "workers": SimpleNamespace(judging=threading.Lock()),
+        "plans": {"cpp": object()},
+        "kept": (),
+        "cache": Path(),
+        "pool": lambda case: None,
+        "seed": 1,
+        "jobs": jobs,
+    }
+    return pipeline.Pipeline(**made)
+
+
+def test_where_timing_shares_the_cores_nothing_else_runs_any_more_when_it_begins(stages: Stages) -> None:
+    found = list(_pipeline(shares_cores=True)(PROPOSALS))
+    assert [each.fitness for each in found] == [2.0] * 12
+    assert stages.order[-12:] == ["time"] * 12
+    assert sorted(stages.order[:-12]) == ["check"] * 12 + ["foresee"]
+    assert stages.most["time"] == 1
+
+
+def test_where_it_does_not_candidates_are_timed_while_others_are_checked(stages: Stages) -> None:
+    found = list(_pipeline(shares_cores=False, jobs=8)(PROPOSALS))
+    assert len(found) == 12
+    assert stages.order.index("time") < len(stages.order) - 1 - stages.order[::-1].index("check")
+    assert 1 < stages.most["check"] <= pipeline._CHECKED_AT_ONCE
+    assert stages.most["time"] <= pipeline._TIMED_AT_ONCE
+
+
+def test_a_reference_that_fails_is_left_to_the_first_check_to_tell(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(plan: Any) -> None:
+        raise ReferenceFailed("no", draw=Draw(values={}, seed=1))
+
+    monkeypatch.setattr(pipeline, "foresee", fails)
+    assert len(list(_pipeline(shares_cores=True)(PROPOSALS[:2]))) == 2
