@@ -50,6 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kevolve-language", metavar="NAME[,NAME]", help="languages to write kernels in (default: the target's preference)")
     group.addoption("--kevolve-budget", metavar="LIMITS", help="per spec: evaluations=N,minutes=M,stall=N (any of them)")
     group.addoption("--kevolve-policy", metavar="NAME", help="selection policy of the search (default: best-first)")
+    group.addoption(
+        "--kevolve-model",
+        action="append",
+        metavar="MODEL[=WEIGHT]",
+        help="anthropic:NAME, openai:NAME[@URL], command:'…'; repeatable",
+    )
+    group.addoption("--kevolve-knowledge", action="append", metavar="DIR", help="documents of one's own besides kevolve's; repeatable")
+    group.addoption("--kevolve-evaluator", metavar="spool:DIR", help="leave rounds of candidates in DIR for `kevolve evaluate` elsewhere")
     group.addoption("--kevolve-seed", type=int, metavar="N", help="seed of inputs and search (default: secret, drawn anew)")
     group.addoption("--kevolve-review", action="store_true", help="leave a new kernel beside the old one and print the difference")
     group.addoption("--kevolve-record", metavar="PATH", help="write the run record (JSON) there")
@@ -57,6 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kevolve-require-measured", action="store_true", help="a case that cannot be timed fails instead of being skipped")
     for name in ("target", "language", "budget", "policy"):
         parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
+    parser.addini("kevolve_model", "defaults of --kevolve-model, one a line", type="linelist", default=[])
+    parser.addini("kevolve_knowledge", "defaults of --kevolve-knowledge, below the rootdir", type="linelist", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,6 +95,9 @@ def read_settings(config: pytest.Config) -> Settings:
         optimise=config.getoption("kevolve_optimize"),
         budget=chosen("budget", ""),
         policy=chosen("policy", "best-first"),
+        models=tuple(config.getoption("kevolve_model") or filter(None, config.getini("kevolve_model"))),
+        knowledge=tuple(Path(config.invocation_params.dir, name) for name in _knowledge(config)),
+        evaluator=config.getoption("kevolve_evaluator") or "",
         seed=config.getoption("kevolve_seed"),
         review=config.getoption("kevolve_review"),
         record=Path(config.invocation_params.dir, record) if record else None,
@@ -95,6 +108,11 @@ def read_settings(config: pytest.Config) -> Settings:
     )
     _check_names(settings)
     return settings
+
+
+def _knowledge(config: pytest.Config) -> list[str]:
+    given = config.getoption("kevolve_knowledge")
+    return given or [str(config.rootpath / name) for name in config.getini("kevolve_knowledge")]
 
 
 def _check_names(settings: Settings) -> None:

@@ -20,6 +20,9 @@ class Settings:
     optimise: str = "off"
     budget: str = ""
     policy: str = "best-first"
+    models: tuple[str, ...] = ()  # "anthropic:NAME", "openai:NAME@URL", "command:…", each perhaps with "=WEIGHT" at its end
+    knowledge: tuple[Path, ...] = ()  # folders of documents besides our own
+    evaluator: str = ""  # "spool:DIR": rounds are evaluated on another machine; empty: here
     seed: int | None = None
     review: bool = False
     record: Path | None = None

@@ -23,11 +23,13 @@ class Status(enum.StrEnum):
     REWARD_HACK = "REWARD_HACK"
     SUSPECT = "SUSPECT"
     NOT_MEASURED = "NOT_MEASURED"
+    NO_CANDIDATE = "NO_CANDIDATE"  # an operator's step that led to no source
 
 
 class Stage(enum.StrEnum):
     """The stages of an evaluation, cheapest first."""
 
+    PROPOSE = "propose"
     PARSE = "parse"
     DUPLICATE = "duplicate"
     POLICY = "policy"

@@ -44,6 +44,7 @@ STATUSES = (
     "REWARD_HACK",
     "SUSPECT",
     "NOT_MEASURED",
+    "NO_CANDIDATE",
 )
 
 

@@ -24,6 +24,7 @@ _ORDER = (
     "INCORRECT_DTYPE",
     "TOO_SLOW",
     "NOT_MEASURED",
+    "NO_CANDIDATE",
     "PASSED",
 )
 _SHORT = {

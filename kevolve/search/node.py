@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.models import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A candidate that an operator proposes: a whole source file and where it came from."""
+    """A candidate that an operator proposes: a whole source file and where it came from.
+
+    ``problem``: why there is no candidate (an edit that does not apply, a reply without a kernel, a model that failed): the step is kept
+    all the same, with what it cost, and told to the next. ``source`` is then what the reply held, perhaps nothing.
+    ``predicted_gain``: the fitness its author expects, as a factor of the best parent's.
+    ``transcript``: the exchange that led here as JSON (prompt, replies, tools), for whoever asks; kept as an artifact.
+    """
 
     language: str
     source: str
@@ -21,6 +28,13 @@ class Proposal:
     family: str = ""  # the sample or structure that `knobs` belong to
     knobs: Mapping[str, Any] = field(default_factory=dict)
     memory: str = "parent"  # parent | siblings | both | restart
+    model: str = ""  # who wrote it, as the user names models; empty: no model
+    hypothesis: str = ""  # why it should be faster, in its author's words
+    predicted_gain: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0  # proposing it, waiting for the model included
+    transcript: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
