@@ -60,6 +60,15 @@ def open_candidate(workers: Workers, spec: Spec, candidate: Candidate, *, target
     return child
 
 
+@contextmanager
+def _resumed(child: Child, spec: Spec, *, target: Target, pool: Pool) -> Iterator[Child]:
+    """A process that checked the candidate, ready for ``time_inputs``; it stays its owner's. Raises ``ChildFailed``."""
+    child.call("enter", deadline_s=START_S, target=target.name, stage="time", **gradients(spec, pool))
+    if spec.constant:
+        child.call("prepare", deadline_s=START_S, positions=positions(spec, spec.constant))
+    yield child
+
+
 def open_reference(workers: Workers, spec: Spec, case: Case, *, target: Target, language: str, pool: Pool) -> Child:
     """A fresh process with the eager reference loaded. Raises ``ChildFailed``."""
     child = _entered(workers, target, language)
@@ -273,9 +282,19 @@ def openers(
     baselines: Sequence[str],
     pool: Pool,
     templates: Templates,
+    process: Child | None = None,
 ) -> Mapping[str, Opener]:
-    """How each side's process is made, by name; the candidate first. Raises ``ValueError`` for an unknown baseline."""
+    """How each side's process is made, by name; the candidate first. Raises ``ValueError`` for an unknown baseline.
+
+    ``process``: one that has checked the candidate and is to time it as well, as long as it lives.
+    """
     language = candidate.language
+
+    def of_candidate() -> AbstractContextManager[Child]:
+        if process is not None and not process.closed:
+            return _resumed(process, spec, target=target, pool=pool)
+        return open_candidate(workers, spec, candidate, target=target, pool=pool)
+
     known: dict[str, Opener] = {
         EAGER: lambda: open_reference(workers, spec, case, target=target, language=language, pool=pool),
         COMPILE: lambda: templates.fork(spec, case, target=target, language=language, pool=pool),
@@ -288,5 +307,5 @@ def openers(
     unknown = [name for name in baselines if name not in known]
     if unknown:
         raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")
-    sides: dict[str, Opener] = {CANDIDATE: lambda: open_candidate(workers, spec, candidate, target=target, pool=pool)}
+    sides: dict[str, Opener] = {CANDIDATE: of_candidate}
     return sides | {name: known[name] for name in baselines}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,19 +67,25 @@ def check(
     target: Target,
     deadline_s: float,
     kept: Sequence[Draw] = (),
+    keep: Callable[[Child], None] | None = None,
 ) -> Outcome:
     """Judge ``candidate`` on ``kept`` counterexamples, then on the whole plan.
 
     ``deadline_s``: for loading, and for each batch of draws. PASSED with ``detail`` ``draws`` and ``excluded`` (counts), or the outcome of
     the first failing draw, shrunk: ``detail["draw"]`` is the JSON that replays it. RUNTIME_ERROR too where
     the spec is at fault: its reference fails (``detail["reference"]`` is True), or is so inexact that an output was never judged.
+    ``keep``: given the process of a candidate that passed, which is then the caller's to close.
     """
     if not plan.draws and not kept:
         raise ValueError(f"{spec.nodeid}: a plan without draws judges nothing")
     run = _Run(workers=workers, spec=spec, candidate=candidate, target=target, deadline_s=deadline_s)
     try:
         with one_thread():
-            return _judge(run, plan, kept)
+            outcome = _judge(run, plan, kept)
+        if keep is not None and outcome.passed and run.child is not None:
+            keep(run.child)
+            run.child = None
+        return outcome
     except ReferenceFailed as failed:
         return failed.outcome(Stage.PROPERTIES)
     finally:

@@ -17,7 +17,7 @@ from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
 from kevolve.evaluate.candidate import Candidate
-from kevolve.evaluate.client import Workers
+from kevolve.evaluate.client import Child, Workers
 from kevolve.evaluate.contents import Contents, Pool, case_pool
 from kevolve.evaluate.floor import case_work, floor_us, fraction_of_light, suspect
 from kevolve.evaluate.materialise import grad_outputs
@@ -149,6 +149,7 @@ def quick(
     templates: Templates | None = None,
     pool: Pool | None = None,
     pairs: int = _QUICK_PAIRS,
+    process: Child | None = None,
     verified: bool = False,
     deadline_s: float = 30.0,
     clock: Callable[[], float] = time.perf_counter,
@@ -156,7 +157,8 @@ def quick(
     """A rough speedup over the first of ``spec.baseline`` from few pairs, for the search: no interval, no verdict on ``min_speedup``.
 
     ``verified``: compare a timed call with the oracle (the paired stage always does). ``templates`` and ``pool`` as for ``measure``:
-    without the first, a compiled baseline is compiled anew. Raises as ``measure``.
+    without the first, a compiled baseline is compiled anew. ``process``: the one that checked the candidate, where another is dear;
+    what it says then decides nothing but the search's next step, and it stays its owner's. Raises as ``measure``.
     """
     first = spec.baseline[0]
     reason = target.unmeasured(candidate.language)
@@ -169,7 +171,7 @@ def quick(
             contents, compiled = stack.enter_context(_closing(subject, pool, templates, seed))
         except ReferenceFailed as failed:
             return QuickTime(outcome=failed.outcome(Stage.QUICK))
-        sides = _openers(subject, (first,), contents, compiled)
+        sides = _openers(subject, (first,), contents, compiled, process)
         wanted = 1 if target.modelled else pairs
         plan = _plan(subject, contents, target.blocks.quick_budget_s / wanted, deadline_s, clock)
         plan = replace(plan, answers=verified, captures=first != EAGER, policy=_rough(plan.policy))
@@ -215,7 +217,9 @@ def _rough(policy: BlockPolicy) -> BlockPolicy:
     return replace(policy, max_calls=max(policy.min_calls, policy.max_calls // 2))
 
 
-def _openers(subject: Subject, baselines: Sequence[str], pool: Pool, templates: Templates) -> Mapping[str, Opener]:
+def _openers(
+    subject: Subject, baselines: Sequence[str], pool: Pool, templates: Templates, process: Child | None = None
+) -> Mapping[str, Opener]:
     return openers(
         subject.workers,
         subject.spec,
@@ -225,6 +229,7 @@ def _openers(subject: Subject, baselines: Sequence[str], pool: Pool, templates: 
         baselines=baselines,
         pool=pool,
         templates=templates,
+        process=process,
     )
 
 

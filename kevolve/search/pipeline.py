@@ -17,7 +17,7 @@ from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check, foresee
-from kevolve.evaluate.client import Workers
+from kevolve.evaluate.client import Child, Workers
 from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
@@ -29,7 +29,7 @@ from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
-_CHECKED_AT_ONCE = 8
+_ON_DEVICE = 8  # candidates that have a context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ class Pipeline:
     _shaping: threading.Lock = field(default_factory=threading.Lock, repr=False)
     # So many candidates at a stage that nobody waits for a core, and few contexts are made at a time: making them excludes each other.
     _compiling: threading.Semaphore = field(init=False, repr=False)
-    _checking: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_CHECKED_AT_ONCE), repr=False)
-    # Where processes are dear to start, the next candidates' stand ready while one has the device.
+    _on_device: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_ON_DEVICE), repr=False)
+    # Where processes are dear to start, the next candidates' stand ready while one is timed.
     _timing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_TIMED_AT_ONCE), repr=False)
 
     def __post_init__(self) -> None:
@@ -92,34 +92,44 @@ class Pipeline:
 
     def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | tuple[Proposal, Candidate, float]:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
-        checked, seconds = self._build_and_check(proposal, cores)
-        if isinstance(checked, Outcome):
-            return Evaluated(proposal=proposal, outcome=checked, fitness=0.0, seconds=seconds)
-        if self.target.shares_cores:
-            return proposal, checked, seconds
-        with self._timing:
-            return self._timed(proposal, checked, seconds)
-
-    def _build_and_check(self, proposal: Proposal, cores: int) -> tuple[Candidate | Outcome, float]:
         began = time.monotonic()
+        built = self._built(proposal, cores)
+        if isinstance(built, Outcome):
+            return _refused(proposal, built, began)
+        if self.target.shares_cores:
+            outcome = self._checked(built, None)
+            return (proposal, built, time.monotonic() - began) if outcome.passed else _refused(proposal, outcome, began)
+        with self._on_device, contextlib.ExitStack() as stack:
+            processes: list[Child] = []
+            outcome = self._checked(built, None if self._forks else lambda child: processes.append(stack.enter_context(child)))
+            if not outcome.passed:
+                return _refused(proposal, outcome, began)
+            with self._timing:
+                return self._timed(proposal, built, time.monotonic() - began, next(iter(processes), None))
+
+    @property
+    def _forks(self) -> bool:
+        """Whether processes cost little, so that each stage has a fresh one."""
+        return bool(getattr(self.target, "forks_after_use", True))
+
+    def _built(self, proposal: Proposal, cores: int) -> Candidate | Outcome:
         built = build(
             proposal.source, proposal.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
         )
-        if isinstance(built, Candidate):
-            built = self._compiled(built, cores)
-        if isinstance(built, Candidate):
-            with self._checking if not self.target.shares_cores else contextlib.nullcontext():
-                outcome = check(
-                    self.workers,
-                    self.spec,
-                    built,
-                    self.plans[proposal.language],
-                    target=self.target,
-                    deadline_s=self.check_timeout_s,
-                    kept=self.kept,
-                )
-            built = built if outcome.passed else _with_resources(outcome, built)
-        return built, time.monotonic() - began
+        return self._compiled(built, cores) if isinstance(built, Candidate) else built
+
+    def _checked(self, candidate: Candidate, keep: Callable[[Child], None] | None) -> Outcome:
+        outcome = check(
+            self.workers,
+            self.spec,
+            candidate,
+            self.plans[candidate.language],
+            target=self.target,
+            deadline_s=self.check_timeout_s,
+            kept=self.kept,
+            keep=keep,
+        )
+        return outcome if outcome.passed else _with_resources(outcome, candidate)
 
     def _compiled(self, candidate: Candidate, cores: int) -> Candidate | Outcome:
         """Its specialisations for the plan and the cases compiled, where that can be done without the device."""
@@ -135,8 +145,8 @@ class Pipeline:
                 self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
             )
 
-    def _timed(self, proposal: Proposal, candidate: Candidate, seconds: float) -> Evaluated:
-        """The quick speedup on every case; the first case that cannot be timed decides."""
+    def _timed(self, proposal: Proposal, candidate: Candidate, seconds: float, process: Child | None = None) -> Evaluated:
+        """The quick speedup on every case; the first case that cannot be timed decides. ``process``: the one that checked it."""
         began = time.monotonic()
         unmeasured = self.target.unmeasured(proposal.language)
         if unmeasured is not None:
@@ -148,7 +158,17 @@ class Pipeline:
                 pool = self.pool(case)
             except ReferenceFailed as error:
                 return Evaluated(proposal=proposal, outcome=error.outcome(Stage.QUICK), fitness=0.0, seconds=seconds)
-            timed = quick(self.workers, self.spec, case, candidate, target=self.target, seed=self.seed, templates=self.templates, pool=pool)
+            timed = quick(
+                self.workers,
+                self.spec,
+                case,
+                candidate,
+                target=self.target,
+                seed=self.seed,
+                templates=self.templates,
+                pool=pool,
+                process=process,
+            )
             if not timed.outcome.passed:
                 outcome = _with_resources(timed.outcome, candidate)
                 return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
@@ -165,6 +185,10 @@ class Pipeline:
         )
         outcome = _with_resources(outcome, candidate)
         return Evaluated(proposal=proposal, outcome=outcome, fitness=fitness, seconds=seconds + time.monotonic() - began)
+
+
+def _refused(proposal: Proposal, outcome: Outcome, began: float) -> Evaluated:
+    return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=time.monotonic() - began)
 
 
 def _with_resources(outcome: Outcome, candidate: Candidate) -> Outcome:

@@ -151,7 +151,8 @@ class CUDA:
     def enter(self, stage: str) -> None:
         """Make the context, before any candidate is there. ``"check"``: fresh memory holds NaN (integers: the largest).
 
-        ``"time"``: the clock is ready. ``"judge"``: nothing else. Raises ``RuntimeError`` where the device does not start.
+        ``"time"``: the clock is ready; after ``"check"`` too, for a rough time. ``"judge"``: nothing else. Raises ``RuntimeError``
+        where the device does not start.
         """
         if stage not in ("check", "time", "judge"):
             raise ValueError(f"unknown stage: expected 'check', 'time' or 'judge', got {stage!r}")
@@ -161,10 +162,9 @@ class CUDA:
         torch.cuda.set_device(0)
         torch.cuda.set_per_process_memory_fraction(_MEMORY_SHARE)
         torch.zeros(1, device="cuda")
-        if stage == "check":
-            # fills what torch.empty gives; torch.use_deterministic_algorithms would import the compiler first, two seconds a child
-            torch._C._set_deterministic_algorithms(True, warn_only=True)
-        elif stage == "time":
+        # fills what torch.empty gives; torch.use_deterministic_algorithms would import the compiler first, two seconds a child
+        torch._C._set_deterministic_algorithms(stage == "check", warn_only=True)
+        if stage == "time":
             self.clock()
         torch.cuda.synchronize()
 

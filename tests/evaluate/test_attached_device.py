@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from attached import Attached
 
+from kevolve.evaluate import baselines, timing
 from kevolve.evaluate import scatter as scatter_module
-from kevolve.evaluate import timing
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
@@ -259,6 +259,41 @@ def test_a_rough_time_over_eager_captures_nothing(workers: Workers, folder: Path
     assert found.outcome.passed
     assert "time_block" in seen
     assert not {"time_graph", "time_replay"} & set(seen)
+
+
+def _kept_process(workers: Workers, spec: Spec, kernel: str) -> tuple[Any, list[Child]]:
+    kept: list[Child] = []
+    plan = of_draws(spec, [Draw(values={"rows": 3}, seed=3)])
+    outcome = check(workers, spec, _candidate(kernel), plan, target=Attached(), deadline_s=30, keep=kept.append)
+    return outcome, kept
+
+
+def test_the_process_that_checked_a_kernel_times_it_roughly_on_every_case_and_stays_its_owners(workers: Workers, folder: Path) -> None:
+    spec = replace(_spec(folder), baseline=("eager",))
+    outcome, (process,) = _kept_process(workers, spec, "equal")
+    assert outcome.passed
+    opened: list[str] = []
+    with process, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "open_candidate", lambda *_, **__: opened.append("another"))
+        for case in (CASE, replace(CASE, id="17", values={"rows": 17})):
+            found = timing.quick(workers, spec, case, _candidate("equal"), target=Attached(), seed=4, process=process)
+            assert found.outcome.passed, found.outcome.message
+        assert not process.closed
+    assert opened == []
+
+
+def test_where_the_process_that_checked_a_kernel_cannot_capture_it_another_times_it(workers: Workers, folder: Path) -> None:
+    spec = replace(_spec(folder, "whole", "int64"), baseline=("compile",))
+    _, (process,) = _kept_process(workers, spec, "whole")
+    found = timing.quick(workers, spec, CASE, _candidate("whole"), target=Attached(), seed=4, process=process)
+    assert found.outcome.passed, found.outcome.message
+    assert process.closed
+
+
+def test_the_process_of_a_kernel_that_fails_is_not_kept(workers: Workers, folder: Path) -> None:
+    outcome, kept = _kept_process(workers, _spec(folder), "one_off")
+    assert outcome.status is Status.INCORRECT_NUMERICAL
+    assert kept == []
 
 
 def test_nothing_is_timed_while_a_reference_is_compiled_or_a_process_is_given_its_contents(

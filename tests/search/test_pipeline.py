@@ -89,7 +89,7 @@ def test_where_it_does_not_candidates_are_timed_while_others_are_checked(stages:
     found = list(_pipeline(shares_cores=False, jobs=8)(PROPOSALS))
     assert len(found) == 12
     assert stages.order.index("time") < len(stages.order) - 1 - stages.order[::-1].index("check")
-    assert 1 < stages.most["check"] <= pipeline._CHECKED_AT_ONCE
+    assert 1 < stages.most["check"] <= pipeline._ON_DEVICE
     assert stages.most["time"] <= pipeline._TIMED_AT_ONCE
 
 
