@@ -12,17 +12,24 @@ from typing import Any
 
 
 class Hold:
-    """The lock of one device, a file's (``flock``). A timing that waits comes before checks that ask later."""
+    """The lock of one device, a file's (``flock``). Timings that wait come before checks that wait, one after another.
+
+    A timing waits for every check under way to end: several in a row wait for that once.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._turnstile = threading.Lock()
+        self._timings = threading.Condition()
+        self._waiting = 0  # timings of this process
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
         """Use it beside others that share it."""
         fd = self._open()
         try:
+            with self._timings:
+                self._timings.wait_for(lambda: not self._waiting)
             with self._turnstile:
                 fcntl.flock(fd, fcntl.LOCK_SH)
             yield
@@ -34,11 +41,22 @@ class Hold:
         """Have it alone."""
         fd = self._open()
         try:
-            with self._turnstile:
+            with self._first(), self._turnstile:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def _first(self) -> Iterator[None]:
+        with self._timings:
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._timings:
+                self._waiting -= 1
+                self._timings.notify_all()
 
     def _open(self) -> int:
         try:

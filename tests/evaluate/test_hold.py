@@ -54,6 +54,25 @@ def test_a_timing_that_waits_comes_before_checks_that_ask_later(tmp_path: Path) 
     assert order == ["alone", "shared"]
 
 
+def test_timings_that_wait_come_one_after_another_before_checks_that_wait(tmp_path: Path) -> None:
+    hold, order = Hold(tmp_path / "lock"), []
+
+    def use(how: str) -> None:
+        with getattr(hold, how)():
+            order.append(how)
+            time.sleep(0.02)
+
+    asked = ["alone", "shared", "alone", "shared", "alone"]
+    threads = [threading.Thread(target=use, args=(how,)) for how in asked]
+    with hold.shared():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join(5)
+    assert order == ["alone", "alone", "alone", "shared", "shared"]
+
+
 def test_a_target_without_a_device_of_its_own_needs_no_lock() -> None:
     holds, order = Holds(), []
     with holds.alone(SimpleNamespace()), holds.alone(SimpleNamespace()), holds.shared(SimpleNamespace(lock_path=lambda: None)):
