@@ -127,9 +127,11 @@ def _version(path: str) -> str:
     return release.group(1) if release else path
 
 
-def _architecture(arch: str) -> str:
+def _generate(arch: str) -> str:
+    """Nvcc's option. Not ``-arch``: with ``sm_90a`` that translates for plain ``compute_90`` too, which lacks what the ``a`` stands for."""
     number = int(arch.removeprefix("sm"))
-    return f"sm_{number}a" if number >= _SPECIFIC else f"sm_{number}"
+    name = f"{number}a" if number >= _SPECIFIC else f"{number}"
+    return f"-gencode=arch=compute_{name},code=sm_{name}"
 
 
 def _compile(path: str, source: str, arch: str, artifact: Path, log: Path, timeout_s: float) -> None:
@@ -137,7 +139,7 @@ def _compile(path: str, source: str, arch: str, artifact: Path, log: Path, timeo
     with tempfile.TemporaryDirectory(dir=artifact.parent, prefix="build-") as name:
         folder = Path(name)
         (folder / "kernel.cu").write_text(source, encoding="utf-8")
-        command = [path, f"-arch={_architecture(arch)}", *FLAGS, *native.includes(), "kernel.cu", "-o", "kernel.so", *native.link()]
+        command = [path, _generate(arch), *FLAGS, *native.includes(), "kernel.cu", "-o", "kernel.so", *native.link()]
         environment = {**os.environ, "TMPDIR": str(folder)}
         text = native.run([*command, *_libraries(path)], timeout_s=timeout_s, folder=folder, environment=environment)
         (folder / "kernel.txt").write_text(text, encoding="utf-8")

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 CACHE = "triton"  # Triton's own cache, in a child's scratch folder
 IMPORTS = words("torch triton triton.language triton.tools.tensor_descriptor math typing __future__")
-TRITON_NAMES = words("jit autotune heuristics Config cdiv next_power_of_2 constexpr_function tools.tensor_descriptor.TensorDescriptor")
+TRITON_NAMES = words("""
+    jit autotune heuristics Config cdiv next_power_of_2 constexpr_function
+    tools.tensor_descriptor.TensorDescriptor tools.tensor_descriptor.TensorDescriptor.from_tensor
+""")
 # What runs assembler or foreign code, or reaches the compiler's insides.
 FORBIDDEN_TL = words("inline_asm_elementwise core semantic extra target_info")
 DTYPES = words("""
