@@ -73,8 +73,11 @@ class Trouble:
 
 
 def transport_of(sdk: ModuleType) -> ModuleType:
-    """The HTTP package under an SDK, whose exceptions it lets through once a stream has begun (httpx or httpx2)."""
-    return import_module(sdk.Timeout.__module__.partition(".")[0])
+    """The HTTP package under an SDK, whose exceptions it lets through once a stream has begun (httpx or httpx2).
+
+    By a method of what it re-exports: the class itself names the SDK as its module.
+    """
+    return import_module(sdk.Timeout.__init__.__module__.partition(".")[0])
 
 
 def expected(sdk: ModuleType) -> tuple[type[Exception], ...]:
@@ -123,4 +126,6 @@ def _kind(status: int, words: Collection[str], detail: str) -> Failure:
     if status in _STATUS:
         return _STATUS[status]
     told = next((_TOLD[word] for word in words if word in _TOLD), None)
+    if 400 <= status < 500 and told == "server":
+        return "request"  # the status says whose fault it is
     return told or ("server" if status >= 500 else "request")
