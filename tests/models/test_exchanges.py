@@ -80,13 +80,15 @@ def test_a_rate_limit_that_stays_is_told(spoken: Spoken, server: wire.Server):
 
 
 def test_a_server_error_is_tried_again(spoken: Spoken, server: wire.Server):
-    server.will(wire.Plain(status=500, body=spoken.error("oops")), wire.Events(events=spoken.says("again")))
+    server.will(
+        wire.Plain(status=500, body=spoken.error("oops"), headers={"Retry-After": "0.05"}), wire.Events(events=spoken.says("again"))
+    )
     assert spoken.model().reply(ask()).text == "again"
     assert len(server.asked) == 2
 
 
 def test_a_server_error_that_stays_is_told_after_the_packages_own_retries(spoken: Spoken, server: wire.Server):
-    server.will(wire.Plain(status=500, body=spoken.error("oops")))
+    server.will(wire.Plain(status=500, body=spoken.error("oops"), headers={"Retry-After": "0.05"}))
     failed = failure(spoken.model())
     assert (failed.kind, len(server.asked)) == ("server", 2)
     assert "HTTP 500: oops" in str(failed)
