@@ -17,7 +17,7 @@ from kevolve.models import Message, Model, Part, Reply, Request, Text, Tool, Too
 from kevolve.models.prices import Price, priced
 from kevolve.models.providers import Surroundings, UnusableModel, key, package
 from kevolve.models.redaction import hider
-from kevolve.models.streaming import PATIENCE, Patience, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
 
 PROVIDER = "anthropic"
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
@@ -98,25 +98,24 @@ class _Answer:
         self._model = ""
         self._blocks: list[dict[str, Any]] = []
         self._arguments: dict[int, str] = {}  # JSON text by the block's index
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Any] = {}
         self._stop = self._why = ""
 
     def take(self, event: Any) -> bool:
         """Add one event; whether it was the last."""
-        self.begun = True
-        match event.type:
+        self.begun, told = True, plain(event)
+        match told.get("type"):
             case "message_start":
-                self._model = event.message.model
-                self._count(event.message.usage)
+                self._model = told["message"].get("model", "")
+                self._counts |= told["message"].get("usage", {})
             case "content_block_start":
-                self._blocks.append(event.content_block.to_dict(exclude_none=True))
+                self._blocks.append(told["content_block"])
             case "content_block_delta":
-                self._add(event.index, event.delta)
+                self._add(told["index"], told["delta"])
             case "message_delta":
-                self._count(event.usage)
-                self._stop = event.delta.stop_reason or ""
-                details = getattr(event.delta, "stop_details", None)
-                self._why = str(getattr(details, "explanation", None) or "")
+                self._counts |= told.get("usage", {})  # totals so far; one that is not told keeps its value
+                self._stop = told["delta"].get("stop_reason", "")
+                self._why = told["delta"].get("stop_details", {}).get("explanation", "")
             case "message_stop":
                 self.complete = bool(self._stop)
         return self.complete
@@ -141,24 +140,17 @@ class _Answer:
         message = Message(role="assistant", parts=parts, raw=raw)
         return Reply(message=message, usage=priced(self.usage(), price), stop=stop, model=self._model, seconds=seconds)
 
-    def _count(self, usage: Any) -> None:
-        """Counts are totals so far; one that is not told keeps its value."""
-        for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"):
-            value = getattr(usage, name, None)
-            if value is not None:
-                self._counts[name] = value
-
-    def _add(self, index: int, delta: Any) -> None:
+    def _add(self, index: int, delta: Mapping[str, Any]) -> None:
         block = self._blocks[index]
-        match delta.type:
+        match delta.get("type"):
             case "text_delta":
-                block["text"] = block.get("text", "") + delta.text
+                block["text"] = block.get("text", "") + delta["text"]
             case "thinking_delta":
-                block["thinking"] = block.get("thinking", "") + delta.thinking
+                block["thinking"] = block.get("thinking", "") + delta["thinking"]
             case "signature_delta":
-                block["signature"] = delta.signature
+                block["signature"] = delta["signature"]
             case "input_json_delta":
-                self._arguments[index] = self._arguments.get(index, "") + delta.partial_json
+                self._arguments[index] = self._arguments.get(index, "") + delta["partial_json"]
 
     def _parts(self, index: int, block: dict[str, Any]) -> tuple[Part, ...]:
         if block["type"] == "text":

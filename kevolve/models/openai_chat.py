@@ -11,7 +11,7 @@ from typing import Any, Literal
 from kevolve.models import Message, Part, Reply, Request, Text, Tool, ToolCall, ToolResult, Usage
 from kevolve.models.openai_responses import arguments_text, result_text
 from kevolve.models.prices import Price, priced
-from kevolve.models.streaming import PATIENCE, Patience, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
 
 PROVIDER = "openai-chat"
 
@@ -71,32 +71,28 @@ class _Answer:
         self._thought: dict[str, str] = {}
         self._calls: list[_Call] = []
         self._at: dict[int, _Call] = {}
-        self._usage: Any = None
+        self._usage: dict[str, Any] = {}
 
     def take(self, event: Any) -> bool:
         """Add one chunk. The tokens come after the reply's end, so that the stream is read on until it ends."""
-        self.begun = True
-        self._model = event.model or self._model
-        self._usage = event.usage or self._usage
-        for choice in event.choices or ():
-            if choice.delta:
-                self._add(choice.delta)
-            self._finish = choice.finish_reason or self._finish
+        self.begun, told = True, plain(event)
+        self._model = told.get("model", self._model)
+        self._usage = told.get("usage", self._usage)
+        for choice in told.get("choices", ()):
+            self._add(choice.get("delta", {}))
+            self._finish = choice.get("finish_reason", self._finish)
         self.complete = bool(self._finish)
-        return self.complete and self._usage is not None
+        return self.complete and bool(self._usage)
 
     def usage(self) -> Usage:
         """The server's input includes what it had cached: here they are apart."""
-        told = self._usage
-        if told is None:
-            return Usage()
-        details = getattr(told, "prompt_tokens_details", None)
-        cached, written = getattr(details, "cached_tokens", None) or 0, getattr(details, "cache_write_tokens", None) or 0
+        details = self._usage.get("prompt_tokens_details", {})
+        cached, written = details.get("cached_tokens", 0), details.get("cache_write_tokens", 0)
         return Usage(
-            input_tokens=max(0, (told.prompt_tokens or 0) - cached - written),
+            input_tokens=max(0, self._usage.get("prompt_tokens", 0) - cached - written),
             cached_tokens=cached,
             cache_write_tokens=written,
-            output_tokens=told.completion_tokens or 0,
+            output_tokens=self._usage.get("completion_tokens", 0),
         )
 
     def reply(self, price: Price | None, *, seconds: float) -> Reply:
@@ -115,23 +111,24 @@ class _Answer:
             return "length"
         return "tools" if self._calls else "done"  # some servers finish calls with "stop"
 
-    def _add(self, delta: Any) -> None:
-        self._text += delta.content or ""
-        self._refusal += getattr(delta, "refusal", None) or ""
+    def _add(self, delta: Mapping[str, Any]) -> None:
+        self._text += delta.get("content", "")
+        self._refusal += delta.get("refusal", "")
         for name in _THOUGHT:
-            if piece := getattr(delta, name, None):
+            if piece := delta.get(name):
                 self._thought[name] = self._thought.get(name, "") + piece
-        for piece in delta.tool_calls or ():
+        for piece in delta.get("tool_calls", ()):
             self._add_call(piece)
 
-    def _add_call(self, piece: Any) -> None:
-        call = self._at.get(piece.index)
-        if call is None or (piece.id and piece.id != call.id):  # some servers number every call 0
-            call = self._at[piece.index] = _Call(id=piece.id or f"call_{len(self._calls)}")
+    def _add_call(self, piece: Mapping[str, Any]) -> None:
+        index, id = piece.get("index", 0), piece.get("id", "")
+        call = self._at.get(index)
+        if call is None or (id and id != call.id):  # some servers number every call 0
+            call = self._at[index] = _Call(id=id or f"call_{len(self._calls)}")
             self._calls.append(call)
-        if piece.function:
-            call.name = call.name or piece.function.name or ""
-            call.arguments += piece.function.arguments or ""
+        function = piece.get("function", {})
+        call.name = call.name or function.get("name", "")
+        call.arguments += function.get("arguments", "")
 
 
 def _body(request: Request, model: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from kevolve.models import Message, ModelFailed, Part, Reply, Request, Text, Tool, ToolCall, ToolResult, Usage
 from kevolve.models.failures import ToldInStream
 from kevolve.models.prices import Price, priced
-from kevolve.models.streaming import PATIENCE, Patience, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
 
 PROVIDER = "openai-responses"
 
@@ -82,40 +82,40 @@ class _Answer:
 
     def take(self, event: Any) -> bool:
         """Add one event; whether it was the last. Raises ``ToldInStream``."""
-        self.begun = True
-        match event.type:
+        self.begun, told = True, plain(event)
+        match told.get("type"):
             case "response.output_item.done":
-                self._items.append(event.item.to_dict(exclude_none=True))
+                self._items.append(told["item"])
             case "response.completed" | "response.incomplete":
-                self._final = event.response.to_dict(exclude_none=True)
+                self._final = told["response"]
                 self.complete = True
             case "response.failed":
-                self._final = event.response.to_dict(exclude_none=True)
-                self._refused_or_raise(self._final.get("error") or {})
+                self._final = told["response"]
+                self._refused_or_raise(self._final.get("error", {}))
             case "error":
-                raise ToldInStream(str(event.code or ""), str(event.message))
+                raise ToldInStream(told.get("code", ""), told.get("message", "an error without words"))
         return self.complete
 
     def usage(self) -> Usage:
         """The API's input includes what was read from its cache and written to it: here they are apart."""
-        told = self._final.get("usage") or {}
-        details = told.get("input_tokens_details") or {}
-        cached, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
+        told = self._final.get("usage", {})
+        details = told.get("input_tokens_details", {})
+        cached, written = details.get("cached_tokens", 0), details.get("cache_write_tokens", 0)
         return Usage(
-            input_tokens=max(0, (told.get("input_tokens") or 0) - cached - written),
+            input_tokens=max(0, told.get("input_tokens", 0) - cached - written),
             cached_tokens=cached,
             cache_write_tokens=written,
-            output_tokens=told.get("output_tokens") or 0,
+            output_tokens=told.get("output_tokens", 0),
         )
 
     def reply(self, price: Price | None, *, seconds: float) -> Reply:
         """The whole reply."""
-        reason = (self._final.get("incomplete_details") or {}).get("reason", "")
+        reason = self._final.get("incomplete_details", {}).get("reason", "")
         items = self._final.get("output") or self._items  # some gateways leave the last event's output empty
         parts = tuple(part for item in items for part in _parts(item, cut=reason == "max_output_tokens"))
         stop = self._stop(items, parts, reason)
         if stop == "refused" and not parts:
-            parts = (Text(text=str((self._final.get("error") or {}).get("message", ""))),)
+            parts = (Text(text=str(self._final.get("error", {}).get("message", ""))),)
         message = Message(role="assistant", parts=parts, raw={"provider": PROVIDER, "output": _returnable(items)})
         model = str(self._final.get("model", ""))
         return Reply(message=message, usage=priced(self.usage(), price), stop=stop, model=model, seconds=seconds)

@@ -80,6 +80,18 @@ def timeout(sdk: ModuleType, patience: Patience, deadline_s: float) -> Any:
     return sdk.Timeout(min(patience.read_s, deadline_s), connect=min(patience.connect_s, deadline_s))
 
 
+def plain(event: Any) -> dict[str, Any]:
+    """An event as data: packages hand out what their version does not know as it came, here a model and there a dict."""
+    data = event.to_dict(exclude_none=True) if hasattr(event, "to_dict") else event
+    return _without_nones(data) if isinstance(data, Mapping) else {}
+
+
+def _without_nones(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nones(item) for key, item in value.items() if item is not None}
+    return [_without_nones(item) for item in value] if isinstance(value, list) else value
+
+
 def tool_call(id: str, name: str, arguments: str, *, cut: bool) -> ToolCall:
     """A call whose arguments came as JSON text. ``cut``: the reply ran into its limit of output tokens."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -73,6 +74,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # the client went at its deadline
+                super().handle()
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -83,10 +88,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                     path=self.path, headers={name.lower(): value for name, value in self.headers.items()}, body=body, at_s=time.monotonic()
                 )
             )
-            try:
-                self.plain(answer) if isinstance(answer, Plain) else self.stream(answer)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client went at its deadline
+            self.plain(answer) if isinstance(answer, Plain) else self.stream(answer)
 
         def plain(self, answer: Plain) -> None:
             data = (answer.body if isinstance(answer.body, str) else json.dumps(answer.body)).encode()
