@@ -82,7 +82,7 @@ def timeout(sdk: ModuleType, patience: Patience, deadline_s: float) -> Any:
 
 def plain(event: Any) -> dict[str, Any]:
     """An event as data: packages hand out what their version does not know as it came, here a model and there a dict."""
-    data = event.to_dict(exclude_none=True) if hasattr(event, "to_dict") else event
+    data = event.to_dict(exclude_none=True, warnings=False) if hasattr(event, "to_dict") else event
     return _without_nones(data) if isinstance(data, Mapping) else {}
 
 
