@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from kevolve.models import ToolCall, Usage
-from kevolve.models.failures import Trouble, expected, explain
+from kevolve.models.failures import Trouble, expected, explain, transport_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,16 @@ def receive(
 def timeout(sdk: ModuleType, patience: Patience, deadline_s: float) -> Any:
     """The package's own time-outs for a request with this deadline."""
     return sdk.Timeout(min(patience.read_s, deadline_s), connect=min(patience.connect_s, deadline_s))
+
+
+def http_client(sdk: ModuleType) -> Any:
+    """The package's own HTTP client, with the certificates that all exchanges share: reading them takes longer than the rest."""
+    return sdk.DefaultAsyncHttpxClient(verify=_certificates(transport_of(sdk)))
+
+
+@functools.cache
+def _certificates(transport: ModuleType) -> Any:
+    return transport.create_ssl_context()
 
 
 def plain(event: Any) -> dict[str, Any]:
