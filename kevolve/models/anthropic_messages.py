@@ -17,7 +17,7 @@ from kevolve.models import Message, Model, Part, Reply, Request, Text, Tool, Too
 from kevolve.models.prices import Price, priced
 from kevolve.models.providers import Surroundings, UnusableModel, key, package
 from kevolve.models.redaction import hider
-from kevolve.models.streaming import PATIENCE, Patience, http_client, plain, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
 
 PROVIDER = "anthropic"
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
@@ -76,10 +76,10 @@ class AnthropicMessages:
         receive(
             answer,
             sdk=self.sdk,
-            client=lambda: self.sdk.AsyncAnthropic(
+            client=lambda transport: self.sdk.AsyncAnthropic(
                 **self.credentials,
                 base_url=self.base_url,
-                http_client=http_client(self.sdk),
+                http_client=transport,
                 max_retries=self.patience.max_retries,
                 timeout=timeout(self.sdk, self.patience, request.deadline_s),
             ),

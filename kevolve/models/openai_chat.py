@@ -11,7 +11,7 @@ from typing import Any, Literal
 from kevolve.models import Message, Part, Reply, Request, Text, Tool, ToolCall, ToolResult, Usage
 from kevolve.models.openai_responses import arguments_text, result_text
 from kevolve.models.prices import Price, priced
-from kevolve.models.streaming import PATIENCE, Patience, http_client, plain, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
 
 PROVIDER = "openai-chat"
 
@@ -39,10 +39,10 @@ class OpenAIChat:
         receive(
             answer,
             sdk=self.sdk,
-            client=lambda: self.sdk.AsyncOpenAI(
+            client=lambda transport: self.sdk.AsyncOpenAI(
                 api_key=self.api_key,
                 base_url=self.base_url,
-                http_client=http_client(self.sdk),
+                http_client=transport,
                 max_retries=self.patience.max_retries,
                 timeout=timeout(self.sdk, self.patience, request.deadline_s),
             ),

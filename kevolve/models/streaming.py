@@ -45,7 +45,7 @@ def receive(
     answer: Answer,
     *,
     sdk: ModuleType,
-    client: Callable[[], Any],
+    client: Callable[[Any], Any],
     create: Callable[[Any], Awaitable[Any]],
     name: str,
     deadline_s: float,
@@ -56,9 +56,11 @@ def receive(
     Every exchange has an event loop and a client of its own, so that the deadline cancels whatever goes on (a wait between two
     tries, a stream that trickles) and threads share nothing.
     """
+    statuses: list[int] = []
+    transport = _http_client(sdk, statuses)
 
     async def stream() -> None:
-        async with asyncio.timeout(deadline_s), client() as open_client, await create(open_client) as events:
+        async with asyncio.timeout(deadline_s), client(transport) as open_client, await create(open_client) as events:
             async for event in events:
                 if answer.take(event):
                     return
@@ -67,7 +69,7 @@ def receive(
     try:
         asyncio.run(stream())
     except TimeoutError:
-        trouble = Trouble(kind="timeout", what=f"no whole reply within the deadline of {deadline_s:g} s")
+        trouble = _late(deadline_s, statuses)
     except expected(sdk) as error:
         trouble = explain(error, sdk, begun=answer.begun)
     if answer.complete:
@@ -81,9 +83,25 @@ def timeout(sdk: ModuleType, patience: Patience, deadline_s: float) -> Any:
     return sdk.Timeout(min(patience.read_s, deadline_s), connect=min(patience.connect_s, deadline_s))
 
 
-def http_client(sdk: ModuleType) -> Any:
-    """The package's own HTTP client, with the certificates that all exchanges share: reading them takes longer than the rest."""
-    return sdk.DefaultAsyncHttpxClient(verify=_certificates(transport_of(sdk)))
+def _http_client(sdk: ModuleType, statuses: list[int]) -> Any:
+    """The package's own HTTP client, with the certificates that all exchanges share: reading them takes longer than the rest.
+
+    Every response's status is added to ``statuses``.
+    """
+
+    async def note(response: Any) -> None:
+        statuses.append(response.status_code)
+
+    return sdk.DefaultAsyncHttpxClient(verify=_certificates(transport_of(sdk)), event_hooks={"response": [note]})
+
+
+def _late(deadline_s: float, statuses: list[int]) -> Trouble:
+    """Why there is no reply in time: what the server said last, where that was to come back later."""
+    if statuses and statuses[-1] == 429:
+        return Trouble(kind="rate-limit", what=f"HTTP 429 until the deadline of {deadline_s:g} s")
+    if statuses and statuses[-1] >= 500:
+        return Trouble(kind="server", what=f"HTTP {statuses[-1]} until the deadline of {deadline_s:g} s")
+    return Trouble(kind="timeout", what=f"no whole reply within the deadline of {deadline_s:g} s")
 
 
 @functools.cache
