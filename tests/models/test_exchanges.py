@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import wire
-from asking import KEY, ask
+from asking import KEY, ask, hide
 
 from kevolve.models import Message, Model, ModelFailed, Text, ToolResult
+from kevolve.models.recorded import Recorder
 from kevolve.models.streaming import Patience
 
 pytest.importorskip("openai", reason="pip install 'kevolve[models]'")
@@ -115,6 +117,17 @@ def test_a_refused_key_is_told_without_the_key_and_not_tried_again(spoken: Spoke
     assert failed.__context__ is None
     assert KEY not in repr(spoken.model())
     assert not [record for record in caplog.records if record.name.startswith("kevolve")]
+
+
+def test_a_key_that_a_server_repeats_is_not_in_the_recording(spoken: Spoken, server: wire.Server, tmp_path: Path):
+    server.will(wire.Plain(status=403, body=spoken.error(f"{KEY} may not do this")), wire.Events(events=spoken.says(f"Your key is {KEY}.")))
+    model = Recorder(tmp_path / "exchanges.jsonl", hide=hide).around(spoken.model())
+    assert failure(model).kind == "auth"
+    assert KEY in model.reply(ask()).text
+    kept = (tmp_path / "exchanges.jsonl").read_text()
+    assert kept.count("[redacted] may not do this") == 1
+    assert "Your key is [redacted]." in kept
+    assert KEY not in kept
 
 
 @pytest.mark.parametrize("cut", [True, False], ids=["the connection breaks", "the stream just ends"])
