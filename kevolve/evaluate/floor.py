@@ -40,14 +40,22 @@ def floor_us(work: Work, peaks: Peaks) -> float | None:
 
     None where a peak that the work needs was not measured: unknown, never a default.
     """
-    parts = (
-        _seconds(work.bytes, at(peaks.bandwidth, work.bytes)),
-        _seconds(work.operations, peaks.operations.get(work.dtype)),
-        _seconds(work.random_accesses, at(peaks.random_accesses, work.bytes if work.random_bytes is None else work.random_bytes)),
-        None if peaks.empty_call_us is None else peaks.empty_call_us / 1e6,
-    )
+    parts = parts_us(work, peaks).values()
     known = [part for part in parts if part is not None]
-    return max(known) * 1e6 if len(known) == len(parts) else None
+    return max(known) if len(known) == len(parts) else None
+
+
+def parts_us(work: Work, peaks: Peaks) -> dict[str, float | None]:
+    """The least time for each kind of work, in microseconds; None where its peak was not measured."""
+    parts = {
+        "memory": _seconds(work.bytes, at(peaks.bandwidth, work.bytes)),
+        "compute": _seconds(work.operations, peaks.operations.get(work.dtype)),
+        "latency": _seconds(
+            work.random_accesses, at(peaks.random_accesses, work.bytes if work.random_bytes is None else work.random_bytes)
+        ),
+        "launch": None if peaks.empty_call_us is None else peaks.empty_call_us / 1e6,
+    }
+    return {name: None if part is None else part * 1e6 for name, part in parts.items()}
 
 
 def _seconds(amount: float, rate: float | None) -> float | None:

@@ -79,7 +79,7 @@ class Cpp:
         if missing is not None or path is None:
             raise BuildError(str(missing))
         began, key = time.perf_counter(), native.digest(source)
-        toolchain = cache.resolve() / "cpp" / native.digest(*self.versions().values(), *_HEADERS)[:16]
+        toolchain = self._toolchain(cache)
         artifact = toolchain / key[:2] / f"{key}.so"
         if artifact.exists():
             return Built(artifact=artifact, seconds=time.perf_counter() - began, cached=True)
@@ -87,6 +87,19 @@ class Cpp:
         header = self._header(path, toolchain, timeout_s)
         diagnostics = _compile(path, source, artifact, header, timeout_s)
         return Built(artifact=artifact, seconds=time.perf_counter() - began, diagnostics=diagnostics)
+
+    def vectorisation(self, source: str, *, cache: Path, timeout_s: float) -> str:
+        """What g++ says of every loop, vectorised or not; empty with clang, which says it otherwise. Raises ``BuildError``."""
+        path = compiler()
+        if path is None or _is_clang(path):
+            return ""
+        header = self._header(path, self._toolchain(cache), timeout_s)
+        with tempfile.TemporaryDirectory(dir=header.parent, prefix="report-") as name:
+            folder = Path(name)
+            (folder / "kernel.cpp").write_text(source)
+            flags = [flag for flag in FLAGS if flag != "-shared"]
+            command = [path, *flags, "-fopt-info-vec-optimized-missed", *native.includes(), "-include", str(header), "-c", "kernel.cpp"]
+            return native.run([*command, "-o", "kernel.o"], timeout_s=timeout_s, folder=folder)
 
     def begin(self, artifact: Path) -> None:
         """Begin the OpenMP of an ``artifact`` that clang built, in the worker, before it is confined; runs none of the candidate's code.
@@ -103,6 +116,12 @@ class Cpp:
     def load(self, artifact: Path, *, entry: str, target: Target) -> Loaded:
         """The library's functions; tuples for returned arrays."""
         return native.load(artifact, entry)
+
+    def _toolchain(self, cache: Path) -> Path:
+        """The folder of what this compiler builds with these flags."""
+        folder = cache.resolve() / "cpp" / native.digest(*self.versions().values(), *_HEADERS)[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _header(self, path: str, folder: Path, timeout_s: float) -> Path:
         """The header that every kernel is compiled after, precompiled once a toolchain; for clang what begins its OpenMP beside it."""

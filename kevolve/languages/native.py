@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.languages import BuildError, Loaded
+from kevolve.languages.diagnostics import diagnostics
 
 COMPILER_MEMORY_BYTES = 8 << 30
 _DIAGNOSTIC_LINES, _DIAGNOSTIC_CHARS = 40, 4000
@@ -112,7 +113,7 @@ def run(command: Sequence[str], *, timeout_s: float, folder: Path | None = None,
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode != 0:
-        raise BuildError(shortened(text) or f"the compiler ended with code {process.returncode}")
+        raise BuildError(diagnostics(text) or f"the compiler ended with code {process.returncode}")
     return text
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
+from kevolve.models.redaction import redact
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -122,18 +124,28 @@ Failure: TypeAlias = Literal["rate-limit", "server", "timeout", "context", "auth
 
 
 class ModelFailed(Exception):
-    """An exchange that gave no reply, after the provider's own retries; the message says what to do. ``usage``: what it cost."""
+    """An exchange that gave no reply, after the provider's own retries; the message says what to do. ``usage``: what it cost.
+
+    What has a key's form is taken out of the message.
+    """
 
     def __init__(self, kind: Failure, message: str, *, usage: Usage | None = None) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.kind, self.usage = kind, usage or Usage()
 
 
 class Model(Protocol):
     """A model behind whatever transport. Thread-safe: several steps wait on one model at once."""
 
-    name: str  # as the user gave it: "anthropic:NAME"
-    tools: bool  # whether it can be offered tools; else replies carry fenced blocks
+    @property
+    def name(self) -> str:
+        """As the user gave it, without its weight: ``anthropic:NAME``."""
+        ...
+
+    @property
+    def tools(self) -> bool:
+        """Whether it can be offered tools; else its replies carry fenced blocks."""
+        ...
 
     def reply(self, request: Request) -> Reply:
         """One exchange. Raises ``ModelFailed``."""
