@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from kevolve.evaluate.outcome import Stage
-from kevolve.search.node import Graph, Node
-from kevolve.search.policies import Step
-
-DRAFTS = 10  # KernelEvolve, section "The search": about ten independent samples before expansion
+from kevolve.search.bandit import memory
+from kevolve.search.node import Graph
+from kevolve.search.policies import DRAFTS, Step, draft, drafting, repair, withheld
 
 
 class BestFirst:
     """Drafts until there are ten, then the fittest working nodes in order; a draft again once nothing can be expanded.
 
     The steps are ordered by preference: where the first yields no proposal the next is taken. With equal fitness (nothing can be timed)
-    the node expanded least often comes first.
+    the node expanded least often comes first. Several steps under way are on several nodes.
     """
 
     def __init__(self, *, drafts: int = DRAFTS) -> None:
@@ -24,15 +22,18 @@ class BestFirst:
 
     def ask(self, graph: Graph, count: int, pending: Sequence[Step]) -> list[Step]:
         """At most ``count`` steps in order of preference, none of them pending."""
-        draft = Step(parents=(), memory="restart" if graph.nodes else "parent")
-        begun = sum(1 for node in graph.nodes if not node.proposal.parents and node.outcome.stage is not Stage.DUPLICATE)
-        expansions = [Step(parents=(node.id,)) for node in _by_promise(graph)]
-        steps = [draft, *expansions] if begun < self._drafts else [*expansions, draft]
-        taken = {step.parents for step in pending}
-        return [step for step in steps if step.parents not in taken][:count]
+        return list(islice(self._steps(graph, pending), count))
 
-
-def _by_promise(graph: Graph) -> list[Node]:
-    children = Counter(parent for node in graph.nodes for parent in node.proposal.parents)
-    working = [node for node in graph.nodes if node.works and node.outcome.stage is not Stage.DUPLICATE]
-    return sorted(working, key=lambda node: (-node.fitness, children[node.id], node.id))
+    def _steps(self, graph: Graph, pending: Sequence[Step]) -> Iterator[Step]:
+        free = () not in withheld(graph, pending)
+        first = drafting(graph, pending, self._drafts)
+        if free and first:
+            yield draft(graph)
+        elif (mended := repair(graph, pending)) is not None:
+            yield mended
+        taken = {step.parents for step in (*pending, *graph.around.exhausted)}
+        for node in graph.index.by_promise():
+            if (node.id,) not in taken:
+                yield Step(parents=(node.id,), memory=memory(graph, node))
+        if free and not first:
+            yield draft(graph)

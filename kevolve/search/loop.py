@@ -1,78 +1,64 @@
 """The search loop: a policy chooses steps, operators propose, an evaluator decides, the store keeps every step.
 
-Nothing here reads a clock, draws a random number or touches the disk by itself: all of it is passed in.
+Nothing here reads a clock, draws a random number or touches the disk by itself: all of it is passed in. What the loop decides follows
+from the store and from the order in which it hears of proposals and results (``Crew.next``); that order is kept with every step, so that
+a killed search goes on as it would have gone on, and a recorded one can be replayed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.search.budget import IMPROVEMENT, Budget
+from kevolve.models import Usage
+from kevolve.search import bandit
+from kevolve.search.budget import Budget
+from kevolve.search.crew import Crew, Decided, Evaluate, Evaluated, Event, Inline, Operation, Propose, Proposed, Threads, Undecided
+from kevolve.search.index import TUNING
+from kevolve.search.ledger import Ledger, text_of
 from kevolve.search.node import Graph, Node, Proposal
-from kevolve.search.policies import Policy, Step
+from kevolve.search.policies import Policy
+from kevolve.search.records import Completion, SearchStore, StepRecord
+from kevolve.search.step import Arm, Around, Step, seed_of
 
+__all__ = [
+    "Evaluate",
+    "Evaluated",
+    "Found",
+    "Listener",
+    "Normalise",
+    "Operation",
+    "Progress",
+    "Propose",
+    "Search",
+    "normal_hash",
+    "unpriced",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
-    """What the evaluator says of one proposal. ``fitness``: as in ``Node``; ``seconds``: spent on this candidate."""
-
-    proposal: Proposal
-    outcome: Outcome
-    fitness: float
-    seconds: float
-
-
-# Evaluates a batch and yields each result as it completes, in any order. The iterator is closed early when the search stops:
-# a generator then cancels what is still running.
-Evaluate = Callable[[Sequence[Proposal]], Iterator[Evaluated]]
-# (graph, step, language, at most so many) -> proposals: an operator bound to its spec (`kevolve.operators.bind`)
-Propose = Callable[[Graph, Step, str, int], Sequence[Proposal]]
 Normalise = Callable[[str, str], str]  # (language, source) -> the text without comments and layout
-
-
-class NodeStore(Protocol):
-    """What the loop needs of ``kevolve.store.graph_store.GraphStore``."""
-
-    def nodes(self, spec: str, target: str, *, spec_hash: str | None = None) -> list[Node]:
-        """The nodes of a spec and target, of one version of the spec or of all."""
-        ...
-
-    def add(
-        self,
-        *,
-        run: int,
-        spec: str,
-        spec_hash: str,
-        target: str,
-        proposal: Proposal,
-        normal_hash: str,
-        outcome: Outcome,
-        fitness: float,
-        seconds: float,
-        decision: Mapping[str, Any] | None = None,
-    ) -> Node:
-        """Insert one completed step in one transaction."""
-        ...
+SILENT = "the evaluator gave no results"
+AGAIN = "again"  # the operator of a step that tries once more what ran out of time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """One event for whoever watches.
 
-    ``trying``: ``proposal`` goes to the evaluator; ``done``: ``node`` is what it gave; ``duplicate``: ``node`` repeats an earlier one;
-    ``stopped``: ``reason`` says why. ``seconds_left``: of the wall-clock budget, None without one.
+    ``asking``: ``step`` goes to a model; ``trying``: ``proposal`` goes to the evaluator; ``done``: ``node`` is what it gave, or a step
+    without a candidate; ``duplicate``: ``node`` repeats an earlier one; ``silenced``: a model is not asked any more, ``reason`` says why;
+    ``stopped``: the search is over, ``reason`` says why. ``seconds_left``: of the wall-clock budget, None without one.
     """
 
-    kind: Literal["trying", "done", "duplicate", "stopped"]
+    kind: Literal["asking", "trying", "done", "duplicate", "silenced", "stopped"]
+    step: Step | None = None
     proposal: Proposal | None = None
     node: Node | None = None
     best: Node | None = None
     evaluations: int = 0
+    usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     seconds_left: float | None = None
     reason: str = ""
@@ -83,13 +69,14 @@ Listener = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """How a search ended. ``evaluations`` and ``seconds`` are this run's; ``graph`` holds earlier runs' nodes too."""
+    """How a search ended. ``evaluations``, ``seconds`` and ``usage`` are this search's; ``graph`` holds earlier runs' nodes too."""
 
     best: Node | None
     reason: str
     evaluations: int
     seconds: float
     graph: Graph
+    usage: Usage = field(default_factory=Usage)
 
 
 def normal_hash(normalise: Normalise, language: str, source: str) -> str:
@@ -97,12 +84,21 @@ def normal_hash(normalise: Normalise, language: str, source: str) -> str:
     return hashlib.sha256(f"{language}\0{normalise(language, source)}".encode()).hexdigest()
 
 
+def unpriced(budget: Budget, operations: Sequence[Operation]) -> tuple[str, ...]:
+    """The models whose dollars cannot be limited though the budget limits them: their prices are unknown."""
+    arms = [arm for operation in operations for arm in operation.arms] if budget.usd is not None else []
+    return tuple(dict.fromkeys(arm.model for arm in arms if arm.most.usd is None))
+
+
 class Search:
     """A search for one spec on one target.
 
-    ``seeds``: candidates to begin with (the kernel file that stands beside the test). Nodes of the same spec hash are the graph to go
-    on from and are not run again, but for ``inherit`` that ran out of time once, in an earlier run; the ``inherit`` best nodes of older
-    versions of the spec are proposed anew when it has none.
+    ``seeds``: candidates to begin with (the kernel file that stands beside the test, relatives' best). Nodes of the same spec hash are the
+    graph to go on from and are not run again, but for ``inherit`` that ran out of time once, in an earlier run; the ``inherit`` best
+    nodes of older versions of the spec are proposed anew when it has none.
+
+    ``batch``: candidates in a round; ``in_flight``: steps that wait for models at a time; ``rounds``: rounds evaluated at a time.
+    ``policy_name`` and ``seed`` say which search a killed one was; ``about``: see ``SearchRecord``.
     """
 
     def __init__(
@@ -113,9 +109,9 @@ class Search:
         target: str,
         languages: Sequence[str],
         run: int,
-        store: NodeStore,
+        store: SearchStore,
         policy: Policy,
-        operators: Sequence[Propose],
+        operators: Sequence[Operation | Propose],
         evaluate: Evaluate,
         normalise: Normalise,
         budget: Budget,
@@ -124,127 +120,330 @@ class Search:
         seeds: Sequence[Proposal] = (),
         batch: int = 4,
         inherit: int = 3,
+        in_flight: int = 4,
+        rounds: int = 1,
+        seed: int = 0,
+        policy_name: str = "",
+        about: Mapping[str, Any] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._spec, self._spec_hash, self._target, self._run = spec, spec_hash, target, run
-        self._languages, self._operators, self._policy = tuple(languages), tuple(operators), policy
+        self._languages, self._policy = tuple(languages), policy
+        self._operations = {operation.name: operation for operation in map(Operation.of, operators)}
         self._store, self._evaluate, self._normalise = store, evaluate, normalise
         self._budget, self._monotonic, self._listener = budget, monotonic, listener
-        self._seeds, self._batch, self._inherit = tuple(seeds), batch, inherit
-        self._begun = monotonic()
-        self._evaluations = 0
-        self._since_improvement = 0
-        self._nodes = list(store.nodes(spec, target, spec_hash=spec_hash))
-        self._by_hash = _verdicts(self._nodes)
-        self._sources = {(node.proposal.language, node.source_hash) for node in self._nodes}
-        self._best = self.graph.best()
+        self._seeds, self._batch, self._inherit, self._in_flight = tuple(seeds), batch, inherit, in_flight
+        self._rounds, self._seed, self._about = rounds, seed, dict(about or {})
+        self._policy_name = policy_name or type(policy).__name__
+        self._given = crew
+        self._open: dict[int, StepRecord] = {}  # steps begun and not done
+        self._keys: dict[str, int] = {}  # normalised sources with the evaluator
+        self._copies: list[tuple[str, StepRecord]] = []  # duplicates of those
+        self._structures: list[Node] = []  # models' new kernels, until they are tuned
+        self._number = self._events = 0
 
-    @property
-    def graph(self) -> Graph:
-        """The nodes so far."""
-        return Graph(tuple(self._nodes))
+    # -- the whole -------------------------------------------------------------------------------------------------
 
     def run(self) -> Found:
         """Search until the budget is spent, the goal is reached or nobody has anything to propose.
 
-        ``KeyboardInterrupt`` passes through: all completed steps are in the store.
+        ``KeyboardInterrupt`` passes through: all completed steps are in the store, and the next search goes on with those under way.
         """
-        reason = self._spent() or self._try([*self._seeds, *self._inherited(), *self._again()], {"step": "seeds"})
-        while reason is None:
-            reason = self._round()
+        identity = dict(spec=self._spec, spec_hash=self._spec_hash, target=self._target)
+        self._begun = self._monotonic()
+        record, steps = self._store.begin(run=self._run, policy=self._policy_name, seed=self._seed, about=self._about, **identity)
+        self._record, self._begun = record, self._begun - record.seconds
+        try:
+            mine = [step.node for step in steps if step.node is not None]
+            self._ledger = Ledger(self._store.nodes(self._spec, self._target, spec_hash=self._spec_hash), mine)
+            self._crew = self._given or self._own_crew()
+            reason = self._guarded(steps)
+            if reason != SILENT:  # else the next search evaluates what this one could not
+                self._store.end(record.id, reason, self._seconds())
+        finally:
+            self._store.release(record.id)
         self._tell("stopped", reason=reason)
-        return Found(best=self._best, reason=reason, evaluations=self._evaluations, seconds=self._seconds(), graph=self.graph)
+        ledger = self._ledger
+        graph = ledger.graph(shared=False)
+        return Found(
+            best=ledger.best, reason=reason, evaluations=ledger.evaluations, seconds=self._seconds(), graph=graph, usage=ledger.usage
+        )
 
-    def _round(self) -> str | None:
-        """One batch; why to stop afterwards, or None."""
-        room = self._room()
+    def _own_crew(self) -> Crew:
+        if not any(operation.arms for operation in self._operations.values()):
+            return Inline(self._evaluate)
+        return Threads(self._evaluate, monotonic=self._monotonic, rounds=self._rounds, batch=self._batch)
+
+    def _guarded(self, steps: Sequence[StepRecord]) -> str:
+        try:
+            reason = self._search(steps)
+        except BaseException:  # an interrupt too: nothing may go on behind it, and nothing is waited for
+            self._crew.close(wait=False)
+            raise
+        self._crew.close(wait=True)
+        return reason
+
+    def _search(self, steps: Sequence[StepRecord]) -> str:
+        if reason := self._spent():
+            return reason
+        if steps:
+            self._resume(steps)
+        else:
+            self._begin()
+        while (over := self._over()) is None:
+            spent, number = self._spent(), self._number
+            if spent is None:
+                self._fill()
+            if self._number > number and not self._open:
+                continue  # all were duplicates
+            if not self._open or (spent and not self._waits_for_model()):
+                return spent or self._exhausted()
+            event = self._crew.next(self._budget.seconds_left(self._seconds()))
+            if event is not None and (silent := self._hear(event)):
+                return silent
+        return over
+
+    def _exhausted(self) -> str:
+        """Why nothing more can be begun."""
+        arms = [arm for operation in self._operations.values() for arm in operation.arms if arm.model not in self._ledger.stopped]
+        if arms and not any(self._allowance(arm) for arm in arms):
+            used = self._ledger.usage
+            return f"budget spent: {used.tokens:,} tokens" + (f", {used.usd:.2f} USD" if used.usd is not None else "")
+        return "; ".join(("nothing left to propose", *self._ledger.stopped.values()))
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The seeds, relatives' best and what ran out of time once are the first steps."""
+        again = [replace(node.proposal, operator=node.proposal.operator) for node in self._ledger.twice(self._languages, self._inherit)]
+        known = set(self._ledger.texts)
+        fresh: list[tuple[Step, Proposal]] = []
+        for proposal in (*self._seeds, *self._inherited()):
+            if text_of(proposal) not in known:
+                known.add(text_of(proposal))
+                fresh.append((Step(parents=proposal.parents, memory=proposal.memory, operator=proposal.operator), proposal))
+        fresh += [(Step(parents=proposal.parents, operator=AGAIN), proposal) for proposal in again]
+        room = self._budget.room(0)
+        self._take(fresh if room is None else fresh[: max(room, 0)], {"step": "seeds"})
+
+    def _inherited(self) -> list[Proposal]:
+        """The best texts of older versions of this spec, when this one has no nodes yet."""
+        if self._ledger.nodes or not self._inherit:
+            return []
+        older = [node for node in self._store.nodes(self._spec, self._target) if node.proposal.language in self._languages]
+        working = [node for node in older if node.works and not node.repeats]
+        best = sorted(working, key=lambda node: (-node.fitness, -node.id))[: self._inherit]
+        return [replace(node.proposal, operator="inherited", parents=(node.id,)) for node in best]
+
+    def _resume(self, steps: Sequence[StepRecord]) -> None:
+        """Take up what a killed search had begun, under the same numbers and seeds; who was not answered is asked again."""
+        self._number = max(step.number for step in steps)
+        self._events = max(max(step.proposed or 0, step.done or 0) for step in steps)
+        mine = {step.node for step in steps}
+        self._structures = [node for node in self._ledger.nodes if node.id in mine and node.proposal.model and bandit.is_structure(node)]
+        waiting = [step for step in steps if step.state in ("asked", "proposed")]
+        self._open = {step.number: step for step in waiting}
+        for record in waiting:
+            if record.state == "asked":
+                self._ask(record.step)
+        self._enter([record for record in waiting if record.state == "proposed"])
+
+    # -- choosing --------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Begin as many steps as there is room for: a round of operators that answer at once, or one by one beside models."""
+        arms = self._arms()
+        if any(arm.model for arm in arms) or self._waits_for_model():
+            self._fill_places(arms)
+        elif not self._open:
+            self._fill_round(arms)
+
+    def _fill_round(self, arms: tuple[Arm, ...]) -> None:
+        room = self._batch if (left := self._budget.room(self._ledger.evaluations)) is None else min(self._batch, left)
         exhausted: list[Step] = []
-        fresh: list[Proposal] = []
-        while not fresh and (steps := self._policy.ask(self.graph, room, exhausted)):
+        fresh: list[tuple[Step, Proposal]] = []
+        while not fresh and (steps := self._policy.ask(self._graph(arms, exhausted), room, ())):
             for step in steps:
-                fresh += self._propose(step, room - len(fresh), fresh)
+                fresh += self._answers(step, room - len(fresh), [proposal for _, proposal in fresh], arms)
                 if len(fresh) >= room:
                     break
             exhausted += steps
-        if not fresh:
-            return "nothing left to propose"
-        decision = {"evaluations": self._evaluations, "graph": len(self._nodes), "asked": room, "considered": len(exhausted)}
-        return self._try(fresh, decision)
+        self._take(fresh, self._decision(asked=room, considered=len(exhausted)))
 
-    def _propose(self, step: Step, count: int, taken: Sequence[Proposal]) -> list[Proposal]:
-        """At most ``count`` proposals for one step that are no exact copies of what is known."""
-        known = {(proposal.language, _address(proposal.source)) for proposal in taken} | self._sources
-        fresh: list[Proposal] = []
+    def _fill_places(self, arms: tuple[Arm, ...]) -> None:
+        exhausted: list[Step] = []
+        while self._budget.room(self._ledger.evaluations + len(self._open)) != 0:
+            graph = self._graph(arms, exhausted)
+            pending = [record.step for record in self._open.values()]
+            step = self._tuning(graph, pending) or next(iter(self._policy.ask(graph, 1, pending)), None)
+            if step is None:
+                return
+            begun = self._begin_step(step, graph, arms)
+            if begun is None:
+                return
+            if not begun:
+                exhausted.append(step)
+                self._structures = [node for node in self._structures if step.operator != TUNING or (node.id,) != step.parents]
+
+    def _tuning(self, graph: Graph, pending: Sequence[Step]) -> Step | None:
+        """The inner loop's next step: a structure that a model just made is tried with other parameters."""
+        tuned = [step for node in self._structures if (step := bandit.to_tune(graph, node, pending)) is not None]
+        return tuned[0] if tuned and TUNING in self._operations else None
+
+    def _begin_step(self, step: Step, graph: Graph, arms: tuple[Arm, ...]) -> bool | None:
+        """Whether somebody took ``step``; None where whoever should has no place free."""
+        with_model = sum(1 for record in self._open.values() if record.step.model)
+        ranked = bandit.rank(graph, step, arms)
+        decision = self._decision(ranked=[arm.key for arm in ranked[:4]], pending=list(self._open))
+        for arm in ranked:
+            full = with_model >= self._in_flight if arm.model else len(self._open) - with_model >= self._batch
+            if full:
+                return None
+            if arm.model and (most := self._allowance(arm)) is not None:
+                self._ask_for(replace(step, operator=arm.operator, model=arm.model, most=most), decision)
+                return True
+            if not arm.model and (fresh := self._answers(step, 1, (), (arm,))):
+                self._take(fresh, decision)
+                return True
+        return False
+
+    def _ask_for(self, step: Step, decision: Mapping[str, Any]) -> None:
+        """A step of a model: kept, then begun."""
+        number = self._number + 1
+        languages = self._languages_of(step)
+        step = replace(step, number=number, seed=seed_of(self._seed, number), language=languages[number % len(languages)])
+        record = StepRecord(search=self._record.id, step=step, state="asked", decision=decision)
+        self._store.take(self._record.id, [record])
+        self._number, self._open[number] = number, record
+        self._ask(step)
+
+    def _ask(self, step: Step) -> None:
+        self._tell("asking", step=step)
+        self._crew.ask(self._operations[step.operator], self._ledger.graph(Around(seed=self._seed, number=step.number), shared=False), step)
+
+    def _answers(self, step: Step, count: int, taken: Sequence[Proposal], arms: Sequence[Arm]) -> list[tuple[Step, Proposal]]:
+        """At most ``count`` proposals at once for one step that are no exact copies of what is known or under way."""
+        flying = [record.proposal for record in self._open.values() if record.proposal is not None]
+        known = {text_of(proposal) for proposal in (*taken, *flying)}
+        fresh: list[tuple[Step, Proposal]] = []
         for language in self._languages_of(step):
-            for propose in self._operators:
-                for proposal in propose(self.graph, step, language, count - len(fresh)) if len(fresh) < count else ():
-                    key = (proposal.language, _address(proposal.source))
-                    if key not in known:
+            for arm in arms:
+                number = self._number + len(taken) + len(fresh) + 1
+                asked = replace(step, operator=arm.operator, language=language, number=number, seed=seed_of(self._seed, number))
+                wanted = count - len(fresh)
+                for proposal in (
+                    self._crew.answer(self._operations[arm.operator], self._graph(), asked, wanted + len(flying)) if wanted else ()
+                ):
+                    key = text_of(proposal)
+                    if key not in known and key not in self._ledger.texts:
                         known.add(key)
-                        fresh.append(proposal)
+                        fresh.append((asked, proposal))
         return fresh[:count]
 
     def _languages_of(self, step: Step) -> tuple[str, ...]:
         """A draft may be in any language; an expansion keeps its parents'."""
-        parents = {node.proposal.language for node in self._nodes if node.id in step.parents}
-        return tuple(language for language in self._languages if not parents or language in parents)
+        known = (self._ledger.index.by_id.get(parent) for parent in step.parents)
+        parents = {node.proposal.language for node in known if node is not None}
+        return tuple(language for language in self._languages if not parents or language in parents) or self._languages
 
-    def _try(self, proposals: Sequence[Proposal], decision: Mapping[str, Any]) -> str | None:
-        """Refuse duplicates, evaluate the rest and keep each as it completes; why to stop, or None."""
-        room = self._budget.room(self._evaluations)
-        chosen: dict[str, Proposal] = {}
-        copies: list[tuple[str, Proposal]] = []
-        for proposal in proposals:
+    def _arms(self) -> tuple[Arm, ...]:
+        """Who can take steps now: those without a model, and the models that have not failed and that the budget has something left for."""
+        free = [Arm(operator=operation.name) for operation in self._operations.values() if not operation.arms]
+        models = [arm for operation in self._operations.values() for arm in operation.arms if arm.model not in self._ledger.stopped]
+        return (*free, *(arm for arm in models if self._allowance(arm) is not None))
+
+    def _allowance(self, arm: Arm) -> Usage | None:
+        reserved = sum((record.step.most for record in self._open.values() if record.state == "asked" and record.step.most), Usage())
+        return self._budget.allowance(arm.most, self._ledger.usage, reserved)
+
+    def _graph(self, arms: tuple[Arm, ...] = (), exhausted: Sequence[Step] = ()) -> Graph:
+        return self._ledger.graph(Around(arms=arms, seed=self._seed, number=self._number + 1, exhausted=tuple(exhausted)))
+
+    def _decision(self, **seen: Any) -> dict[str, Any]:
+        return {"policy": self._policy_name, "evaluations": self._ledger.evaluations, "graph": len(self._ledger.nodes), **seen}
+
+    # -- what completes --------------------------------------------------------------------------------------------
+
+    def _take(self, fresh: Sequence[tuple[Step, Proposal]], decision: Mapping[str, Any]) -> None:
+        """Candidates that are there at once: kept together, then evaluated."""
+        records = []
+        for number, (step, proposal) in enumerate(fresh, self._number + 1):
+            step = replace(step, number=number, seed=seed_of(self._seed, number), language=proposal.language)
+            records.append(StepRecord(search=self._record.id, step=step, state="proposed", decision=decision, proposal=proposal))
+        if records:
+            self._store.take(self._record.id, records)
+            self._number += len(records)
+            self._open.update((record.number, record) for record in records)
+            self._enter(records)
+
+    def _enter(self, records: Sequence[StepRecord]) -> None:
+        """Refuse duplicates, let those of candidates under way wait, and evaluate the rest."""
+        batch: list[tuple[int, Proposal]] = []
+        for record in records:
+            proposal = record.proposal
+            assert proposal is not None
+            if proposal.problem:
+                outcome = Outcome(status=Status.NO_CANDIDATE, stage=Stage.PROPOSE, message=proposal.problem)
+                self._complete(
+                    record, f"{self._record.id}:{record.number}", Evaluated(proposal=proposal, outcome=outcome, fitness=0, seconds=0)
+                )
+                continue
             key = normal_hash(self._normalise, proposal.language, proposal.source)
-            if key in self._by_hash or key in chosen:
-                copies.append((key, proposal))
-            elif room is None or len(chosen) < room:
-                chosen[key] = proposal
-        self._refuse(copies, decision)
-        reason = self._run_batch(chosen, decision) if chosen else self._spent()
-        self._refuse(copies, decision)
-        return reason
-
-    def _run_batch(self, chosen: Mapping[str, Proposal], decision: Mapping[str, Any]) -> str | None:
-        for proposal in chosen.values():
+            original = self._ledger.by_hash.get(key)
+            if original is not None and record.step.operator != AGAIN:
+                self._refuse(record, key, original)
+            elif key in self._keys:
+                self._copies.append((key, record))
+            else:
+                self._keys[key] = record.number
+                batch.append((record.number, proposal))
+        for _, proposal in batch:
             self._tell("trying", proposal=proposal)
-        results = self._evaluate(tuple(chosen.values()))
-        keys = {(proposal.language, _address(proposal.source)): key for key, proposal in chosen.items()}
-        before = self._evaluations
-        try:
-            for result in results:
-                key = keys[result.proposal.language, _address(result.proposal.source)]
-                self._evaluations += 1
-                node = self._keep(key, result, decision)
-                self._judge(node)
-                self._tell("done", proposal=node.proposal, node=node)
-                if reason := self._spent():
-                    return reason
-        finally:
-            _close(results)
-        if self._evaluations == before:  # the same candidates would be proposed for ever
-            return "the evaluator gave no results"
-        return self._spent()
+        if batch:
+            self._crew.evaluate(batch)
 
-    def _refuse(self, copies: list[tuple[str, Proposal]], decision: Mapping[str, Any]) -> None:
-        """Keep duplicates of completed nodes with the original's verdict, so that a stateless operator sees they were tried.
+    def _hear(self, event: Event) -> str | None:
+        """Take in what completed; why the search cannot go on, or None."""
+        self._events += 1
+        if isinstance(event, Undecided):
+            return self._undecided(event)
+        record = self._open[event.number]
+        if isinstance(event, Proposed):
+            self._store.propose(self._record.id, event.number, event.proposal, self._events)
+            self._open[event.number] = replace(record, state="proposed", proposal=event.proposal)
+            self._enter([self._open[event.number]])
+        elif isinstance(event, Decided):
+            key = next(key for key, number in self._keys.items() if number == event.number)
+            del self._keys[key]
+            node = self._complete(record, key, event.result)
+            copies = [copy for other, copy in self._copies if other == key]
+            self._copies = [(other, copy) for other, copy in self._copies if other != key]
+            for copy in copies:
+                self._refuse(copy, key, node)
+        return None
 
-        Exact copies say nothing new and are dropped; a duplicate of a candidate still under way waits.
-        """
-        for key, proposal in list(copies):
-            original = self._by_hash.get(key)
-            if original is None:
-                continue
-            copies.remove((key, proposal))
-            if (proposal.language, _address(proposal.source)) in self._sources:
-                continue
-            message = f"the same as node {original.id} but for comments and layout"
-            outcome = Outcome(status=original.outcome.status, stage=Stage.DUPLICATE, message=message, detail={"node": original.id})
-            node = self._keep(key, Evaluated(proposal=proposal, outcome=outcome, fitness=original.fitness, seconds=0.0), decision)
-            self._tell("duplicate", proposal=proposal, node=node)
+    def _undecided(self, event: Undecided) -> str | None:
+        """A round that ended early: what it left out may be proposed again; where it gave nothing at all, that would go on for ever."""
+        for number in event.numbers:
+            self._open.pop(number)
+            self._keys = {key: other for key, other in self._keys.items() if other != number}
+        waiting, self._copies = self._copies, []
+        self._enter([copy for _, copy in waiting])
+        return SILENT if event.silent else None
 
-    def _keep(self, key: str, result: Evaluated, decision: Mapping[str, Any]) -> Node:
+    def _refuse(self, record: StepRecord, key: str, original: Node) -> None:
+        """Keep a duplicate with the original's verdict, so that a stateless operator sees that it was tried."""
+        assert record.proposal is not None
+        exact = text_of(record.proposal)[1] == original.source_hash
+        message = f"the same as node {original.id}" + ("" if exact else " but for comments and layout")
+        outcome = Outcome(status=original.outcome.status, stage=Stage.DUPLICATE, message=message, detail={"node": original.id})
+        result = Evaluated(proposal=record.proposal, outcome=outcome, fitness=original.fitness, seconds=0.0)
+        self._complete(record, key, result)
+
+    def _complete(self, record: StepRecord, key: str, result: Evaluated) -> Node:
+        ledger = self._ledger
         node = self._store.add(
-            run=self._run,
+            run=self._record.run,
             spec=self._spec,
             spec_hash=self._spec_hash,
             target=self._target,
@@ -253,75 +452,43 @@ class Search:
             outcome=result.outcome,
             fitness=result.fitness,
             seconds=result.seconds,
-            decision=decision,
+            decision=record.decision,
+            completes=Completion(search=self._record.id, number=record.number, event=self._events, seconds=self._seconds()),
         )
-        self._nodes.append(node)
-        self._by_hash.setdefault(key, node)
-        self._sources.add((node.proposal.language, node.source_hash))
+        silenced = set(ledger.stopped)
+        ledger.add(node)
+        self._open.pop(record.number, None)
+        if node.proposal.model and bandit.is_structure(node):
+            self._structures.append(node)
+        self._tell("duplicate" if node.repeats else "done", proposal=node.proposal, node=node)
+        for model in ledger.stopped.keys() - silenced:
+            self._tell("silenced", reason=ledger.stopped[model])
         return node
 
-    def _judge(self, node: Node) -> None:
-        """Whether ``node`` is an improvement, and how long there was none."""
-        reached = self._best.fitness if self._best is not None else 0.0
-        better = node.works and (self._best is None or node.fitness > reached * IMPROVEMENT)
-        self._since_improvement = 0 if better else self._since_improvement + 1
-        if node.works and (self._best is None or node.fitness > reached):
-            self._best = node
+    # -- ending ----------------------------------------------------------------------------------------------------
 
-    def _inherited(self) -> list[Proposal]:
-        """The best texts of older versions of this spec, when this one has no nodes yet."""
-        if self._nodes or not self._inherit:
-            return []
-        older = [node for node in self._store.nodes(self._spec, self._target) if node.proposal.language in self._languages]
-        working = [node for node in older if node.works and node.outcome.stage is not Stage.DUPLICATE]
-        best = sorted(working, key=lambda node: (-node.fitness, -node.id))[: self._inherit]
-        return [replace(node.proposal, operator="inherited", parents=(node.id,)) for node in best]
-
-    def _again(self) -> list[Proposal]:
-        """The first candidates that ran out of time in one earlier run and in no other: the machine may have been busy."""
-        tried = Counter(node.normal_hash for node in self._nodes if node.outcome.stage is not Stage.DUPLICATE)
-        again = [node for node in self._by_hash.values() if node.outcome.status is Status.TIMEOUT and tried[node.normal_hash] == 1]
-        chosen = [node for node in again if node.proposal.language in self._languages][: self._inherit]
-        for node in chosen:
-            del self._by_hash[node.normal_hash]
-        return [node.proposal for node in chosen]
-
-    def _room(self) -> int:
-        room = self._budget.room(self._evaluations)
-        return self._batch if room is None else min(self._batch, room)
+    def _waits_for_model(self) -> bool:
+        """Whether a step of a model is under way: it is paid for, so it is waited for where the budget allows."""
+        return any(record.step.model for record in self._open.values())
 
     def _seconds(self) -> float:
         return self._monotonic() - self._begun
 
+    def _over(self) -> str | None:
+        return self._budget.over(evaluations=self._ledger.evaluations, seconds=self._seconds(), best=self._ledger.reached)
+
     def _spent(self) -> str | None:
+        ledger = self._ledger
         return self._budget.spent(
-            evaluations=self._evaluations,
+            evaluations=ledger.evaluations,
             seconds=self._seconds(),
-            since_improvement=self._since_improvement,
-            best=self._best.fitness if self._best is not None else 0.0,
+            since_improvement=ledger.since_improvement,
+            best=ledger.reached,
+            usage=ledger.usage,
         )
 
-    def _tell(self, kind: Literal["trying", "done", "duplicate", "stopped"], **fields: Any) -> None:
-        seconds = self._seconds()
+    def _tell(self, kind: Literal["asking", "trying", "done", "duplicate", "silenced", "stopped"], **fields: Any) -> None:
+        seconds, ledger = self._seconds(), self._ledger
         left = self._budget.seconds_left(seconds)
-        self._listener(Progress(kind=kind, best=self._best, evaluations=self._evaluations, seconds=seconds, seconds_left=left, **fields))
-
-
-def _verdicts(nodes: Sequence[Node]) -> dict[str, Node]:
-    """The node that decided each normalised source: the first, unless it ran out of time and a later one did not."""
-    found: dict[str, Node] = {}
-    for node in nodes:
-        known = found.get(node.normal_hash)
-        if known is None or (known.outcome.status is Status.TIMEOUT and node.outcome.stage is not Stage.DUPLICATE):
-            found[node.normal_hash] = node
-    return found
-
-
-def _address(source: str) -> str:
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
-def _close(results: Iterator[Evaluated]) -> None:
-    """Close a generator, so that its candidates under way are cancelled; a plain iterator has nothing to close."""
-    if isinstance(results, Generator):
-        results.close()
+        counted: dict[str, Any] = dict(best=ledger.best, evaluations=ledger.evaluations, usage=ledger.usage)
+        self._listener(Progress(kind=kind, seconds=seconds, seconds_left=left, **counted, **fields))

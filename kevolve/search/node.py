@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.models import Usage
+from kevolve.search.index import Index
+from kevolve.search.lazy import Text
+from kevolve.search.step import Around
+
+_FAILED = re.compile(r"model failed \(([a-z-]+)\): ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: two of its fields are read lazily
 class Proposal:
     """A candidate that an operator proposes: a whole source file and where it came from.
 
@@ -21,7 +27,7 @@ class Proposal:
     """
 
     language: str
-    source: str
+    source: Text = Text()  # noqa: RUF009 - a descriptor, shared by all instances as descriptors are
     operator: str
     idea: str  # one line for the header, the log and the graph
     parents: tuple[int, ...] = ()
@@ -33,8 +39,19 @@ class Proposal:
     predicted_gain: float | None = None
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0  # proposing it, waiting for the model included
-    transcript: str = ""
+    transcript: Text = Text("")  # noqa: RUF009 - as above
     problem: str = ""
+
+
+def model_failed(kind: str, message: str) -> str:
+    """The ``problem`` of a step whose model gave no reply."""
+    return f"model failed ({kind}): {message}"
+
+
+def failure_of(problem: str) -> str | None:
+    """The kind of the model's failure that a ``problem`` tells of, or None."""
+    found = _FAILED.match(problem)
+    return found[1] if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +59,8 @@ class Node:
     """One completed step: a proposal, its outcome and its fitness. Failures are nodes too.
 
     ``fitness``: geometric mean over cases of the paired speedup over the first baseline; 0 on any failure.
-    ``source_hash``: the artifact's content address; ``normal_hash``: of the normalised source (duplicates).
+    ``source_hash``: the artifact's content address; ``normal_hash``: of the normalised source (duplicates). ``seconds``: evaluating it.
+    ``step``: its number within its search, 0 for nodes of older versions.
     """
 
     id: int
@@ -57,23 +75,45 @@ class Node:
     fitness: float
     seconds: float
     created: str  # ISO 8601, UTC
+    step: int = 0
 
     @property
     def works(self) -> bool:
         """Whether it is correct and was timed, or is correct where nothing can be timed."""
         return self.outcome.status in (Status.PASSED, Status.TOO_SLOW, Status.NOT_MEASURED)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it is a duplicate of an earlier node."""
+        return self.outcome.stage is Stage.DUPLICATE
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The nodes of one spec and target, in the order they were completed."""
+    """The nodes of one spec and target, in the order they were completed.
+
+    ``around``: what a policy may know besides. The index is made when first asked for; the search hands its own in, which grows with it.
+    """
 
     nodes: tuple[Node, ...] = ()
+    around: Around = field(default_factory=Around)
+    _index: list[Index] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> Graph:
         """A graph over ``nodes``, sorted by id."""
         return cls(tuple(sorted(nodes, key=lambda node: node.id)))
+
+    @property
+    def index(self) -> Index:
+        """What is counted over the nodes: children, ranks, gains."""
+        if not self._index:
+            self._index.append(Index(self.nodes))
+        return self._index[0]
+
+    def get(self, node_id: int) -> Node | None:
+        """The node with this id."""
+        return self.index.by_id.get(node_id)
 
     def best(self, language: str | None = None) -> Node | None:
         """The fittest working node, the earliest of equals."""
@@ -82,7 +122,7 @@ class Graph:
 
     def children(self, node_id: int) -> tuple[Node, ...]:
         """The nodes that name ``node_id`` as a parent."""
-        return tuple(node for node in self.nodes if node_id in node.proposal.parents)
+        return tuple(self.index.children.get(node_id, ()))
 
     def normal_hashes(self) -> frozenset[str]:
         """What has been tried, to refuse duplicates."""

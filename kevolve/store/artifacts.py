@@ -36,6 +36,14 @@ class Artifacts:
             write_atomically(path, text)
         return sha256
 
+    def holds(self, sha256: str, size: int | None) -> bool:
+        """Whether the text is there and, where its size in bytes is known, whole as far as that tells; nothing is read."""
+        try:
+            found = self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return False
+        return size in (None, found)
+
     def get(self, sha256: str) -> str:
         """The text with this address. Raises ``ArtifactError`` where it is missing or damaged."""
         path = self.path(sha256)

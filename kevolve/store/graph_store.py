@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, Table, create_engine, event, insert, inspect, select, text
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
-from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool
 
-from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.outcome import Outcome
 from kevolve.search.node import Node, Proposal
-from kevolve.store import schema
-from kevolve.store.artifacts import ArtifactError, Artifacts
-from kevolve.store.migrations import migrate
+from kevolve.search.records import Completion, SearchRecord, StepRecord
+from kevolve.store import rows, schema
+from kevolve.store.artifacts import Artifacts
+from kevolve.store.database import BUSY_TIMEOUT_MS, Database, StoreError, inserted
+from kevolve.store.search_store import Searches
 
-BUSY_TIMEOUT_MS = 30_000
-_PRAGMAS = (f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
+__all__ = ["BUSY_TIMEOUT_MS", "GraphStore", "StoreError"]
 
-
-class StoreError(Exception):
-    """The database cannot be used; the message says why and what to do. The file is left as it is."""
+TEXTS = 512  # artifacts held in memory
 
 
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _engine(path: Path) -> Engine:
-    """Connections that begin transactions where we say so: ``sqlite3`` would begin them late, after a read."""
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-
-    return engine
-
-
 class GraphStore:
-    """Runs, nodes and edges under ``folder`` (``<rootdir>/.kevolve``). Several processes may write at once."""
+    """Runs, searches, steps, nodes and edges under ``folder`` (``<rootdir>/.kevolve``). Several processes may write at once."""
 
     def __init__(self, folder: Path, *, now: Callable[[], str] = _utc_now) -> None:
         """Open the store, making or migrating it. Raises ``StoreError``: corrupt, from a newer version, or not writable."""
@@ -56,6 +39,7 @@ class GraphStore:
         self.path = folder / "kevolve.db"
         self.artifacts = Artifacts(folder=folder / "artifacts")
         self._now = now
+        self._read = functools.lru_cache(maxsize=TEXTS)(self.artifacts.get)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             ignore = folder / ".gitignore"
@@ -63,11 +47,8 @@ class GraphStore:
                 ignore.write_text("# Made by kevolve.\n*\n")
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror}; kevolve keeps its search graph there") from error
-        self._engine = _engine(self.path)
-        self._connection: Connection | None = None
-        with self._explained():
-            self._connection = self._engine.connect()
-            self._prepare()
+        self._database = Database(self.path)
+        self._searches = Searches(self._database, folder / "locks", read=self._read, keep=self._keep, now=now)
 
     def __enter__(self) -> GraphStore:
         return self
@@ -76,18 +57,61 @@ class GraphStore:
         self.close()
 
     def close(self) -> None:
-        """Close the database."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._engine.dispose()
+        """Close the database; searches under way here may be taken up by others."""
+        self._searches.close()
+        self._database.close()
+
+    # -- runs ------------------------------------------------------------------------------------------------------
 
     def start_run(self, *, arguments: Sequence[str], environment: Mapping[str, Any]) -> int:
         """Register this run, with an identity of its own; its number."""
         values = dict(uuid=str(uuid4()), started=self._now())
         values |= dict(arguments=json.dumps(list(arguments)), environment=json.dumps(dict(environment)))
-        with self._writing() as connection:
-            return _inserted(connection, schema.runs, values)
+        with self._database.writing() as connection:
+            return inserted(connection, schema.runs, values)
+
+    def runs(self) -> list[Mapping[str, Any]]:
+        """Every run: id, uuid, started, arguments, environment."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(schema.runs).order_by(schema.runs.c.id)).mappings().all()
+        return [dict(row) | {name: json.loads(row[name]) for name in ("arguments", "environment")} for row in found]
+
+    # -- searches and steps ----------------------------------------------------------------------------------------
+
+    def begin(
+        self, *, run: int, spec: str, spec_hash: str, target: str, policy: str, seed: int, about: Mapping[str, Any] | None = None
+    ) -> tuple[SearchRecord, Sequence[StepRecord]]:
+        """Begin a search, or take up the one that was killed, with its steps; nobody else takes it until ``release``.
+
+        It is taken up where policy and seed are the same; an older one with others is ended, as superseded.
+        """
+        return self._searches.begin(run=run, about=about or {}, spec=spec, spec_hash=spec_hash, target=target, policy=policy, seed=seed)
+
+    def take(self, search: int, records: Sequence[StepRecord]) -> None:
+        """Keep steps that are about to be taken, in one transaction."""
+        self._searches.take(search, records)
+
+    def propose(self, search: int, number: int, proposal: Proposal, event: int) -> None:
+        """Keep the candidate of a step that was asked for."""
+        self._searches.propose(search, number, proposal, event)
+
+    def end(self, search: int, reason: str, seconds: float) -> None:
+        """A search is over: what was not completed is dropped."""
+        self._searches.end(search, reason, seconds)
+
+    def release(self, search: int) -> None:
+        """Let another process take up the search, where it has not ended."""
+        self._searches.release(search)
+
+    def searches(self, *, spec: str | None = None, target: str | None = None, run: int | None = None) -> list[SearchRecord]:
+        """The searches of a spec, target or run, or all, in the order they began."""
+        return self._searches.all(spec=spec, target=target, run=run)
+
+    def steps(self, search: int) -> list[StepRecord]:
+        """The steps of a search in the order they were asked for."""
+        return self._searches.steps(search)
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -102,177 +126,88 @@ class GraphStore:
         fitness: float,
         seconds: float,
         decision: Mapping[str, Any] | None = None,
+        completes: Completion | None = None,
     ) -> Node:
-        """Insert one completed step, its artifact and its edges in one transaction; the node."""
-        source_hash = self.artifacts.put(proposal.source)  # before the row: a crash in between leaves a file nobody names
+        """Insert one completed step, its artifacts and its edges in one transaction; the node, its texts left on disk."""
+        source, transcript = proposal.source, proposal.transcript
+        source_hash = self.artifacts.put(source)  # before the row: a crash in between leaves a file nobody names
+        transcript_hash = self.artifacts.put(transcript) if transcript else None
         created = self._now()
         values = dict(run=run, spec=spec, spec_hash=spec_hash, target=target, source_hash=source_hash, normal_hash=normal_hash)
         values |= dict(fitness=fitness, seconds=seconds, created=created, decision=json.dumps(decision or {}))
-        values |= _proposal_values(proposal) | _outcome_values(outcome)
-        with self._writing() as connection:
-            connection.execute(insert_or(schema.artifacts).values(sha256=source_hash, created=created).on_conflict_do_nothing())
-            number = _inserted(connection, schema.nodes, values)
+        values |= dict(transcript_hash=transcript_hash, step=completes.number if completes else 0)
+        values |= rows.of_proposal(proposal) | rows.of_outcome(outcome)
+        with self._database.writing() as connection:
+            self._register(connection, {source_hash: source} | ({transcript_hash: transcript} if transcript_hash else {}))
+            number = inserted(connection, schema.nodes, values)
             for position, parent in enumerate(dict.fromkeys(proposal.parents)):
                 connection.execute(insert(schema.edges).values(parent=parent, child=number, position=position))
+            if completes is not None:
+                self._searches.complete(connection, completes, number)
+        kept = rows.proposal(values, proposal.parents, self._read)
         return Node(
             id=number,
             run=run,
             spec=spec,
             spec_hash=spec_hash,
             target=target,
-            proposal=proposal,
+            proposal=kept,
             source_hash=source_hash,
             normal_hash=normal_hash,
             outcome=outcome,
             fitness=fitness,
             seconds=seconds,
             created=created,
+            step=completes.number if completes else 0,
         )
 
     def nodes(self, spec: str, target: str, *, spec_hash: str | None = None) -> list[Node]:
         """The nodes of one spec and target in the order they were completed; of one version of the spec, or of all.
 
-        A node whose artifact is missing or damaged is left out, so that its candidate is simply tried again.
+        A node whose source is missing or cut short is left out, so that its candidate is simply tried again. Texts are read when asked for.
         """
-        wanted = (schema.nodes.c.spec == spec) & (schema.nodes.c.target == target)
-        if spec_hash is not None:
-            wanted &= schema.nodes.c.spec_hash == spec_hash
+        wanted = and_(schema.nodes.c.spec == spec, schema.nodes.c.target == target)
+        return self._chosen(wanted if spec_hash is None else and_(wanted, schema.nodes.c.spec_hash == spec_hash))
+
+    def nodes_of_target(self, target: str) -> list[Node]:
+        """The nodes of every spec on targets that share the name before the colon: sister devices too. For a warm start."""
+        kind = target.partition(":")[0]
+        return self._chosen((schema.nodes.c.target == kind) | schema.nodes.c.target.startswith(f"{kind}:", autoescape=True))
+
+    def _chosen(self, wanted: ColumnElement[bool]) -> list[Node]:
         joined = schema.edges.join(schema.nodes, schema.edges.c.child == schema.nodes.c.id)
-        with self._reading() as connection:
-            rows = connection.execute(select(schema.nodes).where(wanted).order_by(schema.nodes.c.id)).all()
+        columns = [column for column in schema.nodes.c if column.name != "decision"]
+        sized = schema.nodes.join(schema.artifacts, schema.nodes.c.source_hash == schema.artifacts.c.sha256)
+        with self._database.reading() as connection:
+            query = select(*columns, schema.artifacts.c.bytes).select_from(sized).where(wanted).order_by(schema.nodes.c.id)
+            found = connection.execute(query).all()
             chosen = select(schema.edges).select_from(joined).where(wanted).order_by(schema.edges.c.child, schema.edges.c.position)
             parents: dict[int, list[int]] = {}
             for edge in connection.execute(chosen):
                 parents.setdefault(edge.child, []).append(edge.parent)
-        read = (_node(row, tuple(parents.get(row.id, ())), self.artifacts) for row in rows)
-        return [node for node in read if node is not None]
+        there = {row.source_hash: row.bytes for row in found}
+        there = {sha256: size for sha256, size in there.items() if self.artifacts.holds(sha256, size)}
+        return [rows.node(row, tuple(parents.get(row.id, ())), self._read) for row in found if row.source_hash in there]
 
     def source(self, source_hash: str) -> str:
-        """The text of a node. Raises ``ArtifactError``."""
-        return self.artifacts.get(source_hash)
+        """The text of an artifact: a node's source, a transcript. Raises ``ArtifactError``."""
+        return self._read(source_hash)
 
-    def runs(self) -> list[Mapping[str, Any]]:
-        """Every run: id, uuid, started, arguments, environment."""
-        with self._reading() as connection:
-            rows = connection.execute(select(schema.runs).order_by(schema.runs.c.id)).mappings().all()
-        return [dict(row) | {name: json.loads(row[name]) for name in ("arguments", "environment")} for row in rows]
+    def decision(self, node: int) -> Mapping[str, Any]:
+        """What the policy saw when it chose the step that led to a node; empty where nothing was kept."""
+        with self._database.reading() as connection:
+            found = connection.execute(select(schema.nodes.c.decision).where(schema.nodes.c.id == node)).scalar_one_or_none()
+        return dict(json.loads(found)) if found else {}
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._explained():
-            yield self._open()
+    def _keep(self, connection: Connection, texts: Iterable[str]) -> list[str]:
+        """Keep texts and register them; their addresses."""
+        kept = {self.artifacts.put(text): text for text in texts}
+        self._register(connection, kept)
+        return list(kept)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One transaction that takes the write lock at once, so that it cannot fail half-way for want of it."""
-        connection = self._open()
-        with self._explained():
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:  # an interrupt too must leave no transaction open
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            raise StoreError(f"{self.path} is closed")
-        return self._connection
-
-    def _prepare(self) -> None:
-        if self._version() == schema.VERSION:
-            return
-        connection = self._open()
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # a migration rebuilds tables that others refer to
-        with self._writing():
-            version = self._version()  # another process may have been here meanwhile
-            if version is None:
-                schema.metadata.create_all(connection)
-                connection.execute(insert(schema.schema_version).values(version=schema.VERSION))
-            elif version < schema.VERSION:
-                migrate(connection, version, schema.VERSION)
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
-
-    def _version(self) -> int | None:
-        """The file's schema version; None for a new file. Raises ``StoreError`` for a newer one."""
-        connection = self._open()
-        tables = inspect(connection).get_table_names()
-        if not tables:
-            return None
-        if "schema_version" not in tables:
-            raise StoreError(f"{self.path} is not a kevolve database: expected a table schema_version, got {', '.join(tables)}")
-        version = int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
-        if version > schema.VERSION:
-            raise StoreError(
-                f"{self.path} was written by a newer kevolve: expected schema version {schema.VERSION} or older, got {version}; "
-                "upgrade kevolve, or move the file aside to begin a new graph"
-            )
-        return version
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            raise StoreError(f"cannot use {self.path}: {error.orig}") from error
-        except DatabaseError as error:
-            if not isinstance(error.orig, sqlite3.DatabaseError) or isinstance(error.orig, sqlite3.IntegrityError):
-                raise
-            raise StoreError(
-                f"{self.path} is damaged ({error.orig}); it was left as it is: move it aside to begin a new graph, "
-                f"or recover it with: sqlite3 {self.path} .recover"
-            ) from error
-
-
-def _inserted(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    """Insert one row; its number."""
-    (number,) = connection.execute(insert(table).values(values)).inserted_primary_key or (0,)
-    return int(number)
-
-
-def _proposal_values(proposal: Proposal) -> dict[str, Any]:
-    return dict(
-        language=proposal.language,
-        operator=proposal.operator,
-        idea=proposal.idea,
-        family=proposal.family,
-        knobs=json.dumps(dict(proposal.knobs), sort_keys=True),
-        memory=proposal.memory,
-    )
-
-
-def _outcome_values(outcome: Outcome) -> dict[str, Any]:
-    return dict(status=outcome.status.value, stage=outcome.stage.value, message=outcome.message, detail=json.dumps(dict(outcome.detail)))
-
-
-def _node(row: Row[Any], parents: tuple[int, ...], artifacts: Artifacts) -> Node | None:
-    try:
-        source = artifacts.get(row.source_hash)
-    except ArtifactError:
-        return None
-    proposal = Proposal(
-        language=row.language,
-        source=source,
-        operator=row.operator,
-        idea=row.idea,
-        parents=parents,
-        family=row.family,
-        knobs=json.loads(row.knobs),
-        memory=row.memory,
-    )
-    outcome = Outcome(status=Status(row.status), stage=Stage(row.stage), message=row.message, detail=json.loads(row.detail))
-    return Node(
-        id=row.id,
-        run=row.run,
-        spec=row.spec,
-        spec_hash=row.spec_hash,
-        target=row.target,
-        proposal=proposal,
-        source_hash=row.source_hash,
-        normal_hash=row.normal_hash,
-        outcome=outcome,
-        fitness=row.fitness,
-        seconds=row.seconds,
-        created=row.created,
-    )
+    def _register(self, connection: Connection, texts: Mapping[str, str]) -> None:
+        for sha256, text in texts.items():
+            size = len(text.encode())
+            row = insert_or(schema.artifacts).values(sha256=sha256, created=self._now(), bytes=size).on_conflict_do_nothing()
+            if connection.execute(row).rowcount == 0:  # of an older version, perhaps: without its size
+                connection.execute(update(schema.artifacts).where(schema.artifacts.c.sha256 == sha256).values(bytes=size))

@@ -211,7 +211,7 @@ def test_a_newer_file_is_refused_with_what_to_do(store):
         connection.execute("UPDATE schema_version SET version = 99")
     connection.close()
     with pytest.raises(
-        StoreError, match=r"written by a newer kevolve: expected schema version 2 or older, got 99; upgrade kevolve, or move"
+        StoreError, match=r"written by a newer kevolve: expected schema version 3 or older, got 99; upgrade kevolve, or move"
     ):
         GraphStore(store.folder)
 
