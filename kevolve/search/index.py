@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from kevolve.evaluate.outcome import Status
 
 if TYPE_CHECKING:
     from kevolve.search.node import Node
     from kevolve.search.step import ArmKey
+
+T = TypeVar("T")
 
 FADING = 0.9  # what a gain counts for after each further step of its arm: a neighbourhood is exhausted in the end
 TUNING = "tuning"
@@ -50,6 +52,7 @@ class Index:
         self.reached = 0.0  # the best fitness
         self._ranked: list[tuple[float, int]] = []  # (-fitness, id) of those that can be expanded, ascending
         self._failing: dict[int, int] = {}  # failures in a row up to and with this node
+        self._views: dict[type[object], object] = {}
         for node in nodes:
             self.add(node)
 
@@ -70,6 +73,12 @@ class Index:
             self._failing[node.id] = 1 + max((self._failing.get(parent, 0) for parent in parents), default=0)
             if self._failing[node.id] < REPAIRS:
                 self.broken[node.id] = node
+
+    def view(self, kind: type[T]) -> T:
+        """What a policy counts for itself, made once: its own ``follow`` brings it up to date with ``order``."""
+        if kind not in self._views:
+            self._views[kind] = kind()
+        return cast("T", self._views[kind])
 
     @property
     def fittest(self) -> Node | None:

@@ -292,6 +292,8 @@ class Search:
 
     def _begin_step(self, step: Step, graph: Graph, arms: tuple[Arm, ...]) -> bool | None:
         """Whether somebody took ``step``; None where whoever should has no place free."""
+        if not self._languages_of(step):
+            return False
         with_model = sum(1 for record in self._open.values() if record.step.model)
         ranked = bandit.rank(graph, step, arms)
         decision = self._decision(ranked=[arm.key for arm in ranked[:4]], pending=list(self._open))
@@ -331,9 +333,8 @@ class Search:
                 number = self._number + len(taken) + len(fresh) + 1
                 asked = replace(step, operator=arm.operator, language=language, number=number, seed=seed_of(self._seed, number))
                 wanted = count - len(fresh)
-                for proposal in (
-                    self._crew.answer(self._operations[arm.operator], self._graph(), asked, wanted + len(flying)) if wanted else ()
-                ):
+                found = self._crew.answer(self._operations[arm.operator], self._graph(), asked, wanted + len(flying)) if wanted > 0 else ()
+                for proposal in found:
                     key = text_of(proposal)
                     if key not in known and key not in self._ledger.texts:
                         known.add(key)
@@ -344,7 +345,7 @@ class Search:
         """A draft may be in any language; an expansion keeps its parents'."""
         known = (self._ledger.index.by_id.get(parent) for parent in step.parents)
         parents = {node.proposal.language for node in known if node is not None}
-        return tuple(language for language in self._languages if not parents or language in parents) or self._languages
+        return tuple(language for language in self._languages if not parents or language in parents)
 
     def _arms(self) -> tuple[Arm, ...]:
         """Who can take steps now: those without a model, and the models that have not failed and that the budget has something left for."""
@@ -353,8 +354,13 @@ class Search:
         return (*free, *(arm for arm in models if self._allowance(arm) is not None))
 
     def _allowance(self, arm: Arm) -> Usage | None:
-        reserved = sum((record.step.most for record in self._open.values() if record.state == "asked" and record.step.most), Usage())
-        return self._budget.allowance(arm.most, self._ledger.usage, reserved)
+        reserved = (record.step.most for record in self._open.values() if record.state == "asked")
+        return self._budget.allowance(arm.most, self._used(), sum(filter(None, reserved), Usage()))
+
+    def _used(self) -> Usage:
+        """What models have cost, candidates that wait to be evaluated included."""
+        waiting = (record.proposal.usage for record in self._open.values() if record.proposal is not None)
+        return sum(waiting, self._ledger.usage)
 
     def _graph(self, arms: tuple[Arm, ...] = (), exhausted: Sequence[Step] = ()) -> Graph:
         return self._ledger.graph(Around(arms=arms, seed=self._seed, number=self._number + 1, exhausted=tuple(exhausted)))
@@ -484,7 +490,7 @@ class Search:
             seconds=self._seconds(),
             since_improvement=ledger.since_improvement,
             best=ledger.reached,
-            usage=ledger.usage,
+            usage=self._used(),
         )
 
     def _tell(self, kind: Literal["asking", "trying", "done", "duplicate", "silenced", "stopped"], **fields: Any) -> None:

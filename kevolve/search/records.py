@@ -40,7 +40,8 @@ class StepRecord:
     """A step as it is kept. ``step`` is the policy's, its operator chosen; ``decision``: what the policy saw.
 
     ``asked``: its operator has been asked; ``proposed``: there is ``proposal``, to be evaluated; ``done``: ``node`` says what came of it;
-    ``dropped``: the search ended before. ``proposed`` and ``done``: when the search heard, counted over everything that it heard of.
+    ``dropped``: the search ended before. ``proposal`` is read only of steps without a node. ``proposed`` and ``done``: when the search
+    heard, counted over everything that it heard of.
     """
 
     search: int

@@ -133,7 +133,7 @@ def step(row: Row[Any], read: Read) -> StepRecord:
         step=taken,
         state=row.state,
         decision=json.loads(row.decision),
-        proposal=candidate(read(row.proposal), read) if row.state == "proposed" else None,
+        proposal=candidate(read(row.proposal), read) if row.proposal and row.node is None else None,
         node=row.node,
         proposed=row.proposed,
         done=row.done,
