@@ -1,17 +1,21 @@
-"""Evaluate a batch of candidates: compile and check on all cores, then time the survivors one at a time."""
+"""Evaluate candidates: compile and check on all cores, then time the survivors one at a time. Also the operators' lab."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from kevolve import registry
 from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
@@ -23,13 +27,27 @@ from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
 from kevolve.evaluate.timing import quick
-from kevolve.search.loop import Evaluated
+from kevolve.search.crew import Evaluated
+from kevolve.search.gate import Gate
 from kevolve.search.node import Proposal
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
 _ON_DEVICE = 8  # candidates that have a context
+_REMEMBERED = 256  # sources whose answers are kept
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one source, stage by stage; ``busy`` is held by whoever finds out more."""
+
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    built: Candidate | Outcome | None = None
+    checked: Outcome | None = None
+    timed: Outcome | None = None
+    fitness: float = 0.0
+    seconds: float = 0.0  # spent on it so far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +55,8 @@ class Pipeline:
     """The evaluator of one spec on one target; call it with a batch, results come as they complete.
 
     ``plans`` are the search's own (the grading plan of an acceptance is another). Where compiling disturbs the target's
-    clock (``shares_cores``) timing begins when the batch is compiled; elsewhere the two overlap.
+    clock (``shares_cores``) nothing is compiled or checked while a candidate is timed, and a batch's timing begins when all of it is
+    compiled; elsewhere the two overlap. Thread-safe: ``build``, ``check`` and ``evaluate`` are the ``Lab`` of operators.
     """
 
     spec: Spec
@@ -53,6 +72,12 @@ class Pipeline:
     templates: Templates | None = None  # compiled references, for a spec whose first baseline is one; None: compiled for every timing
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
+    baseline_us: dict[str, float] = field(default_factory=dict)  # by case: what the last timing said of the first baseline
+    _known: dict[str, _Known] = field(default_factory=dict, repr=False)
+    _knowing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _pooling: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _closed: threading.Event = field(default_factory=threading.Event, repr=False)
+    _gate: Gate = field(default_factory=Gate, repr=False)
     _shapes: dict[str, Shapes] = field(default_factory=dict, repr=False)  # by language
     _shaping: threading.Lock = field(default_factory=threading.Lock, repr=False)
     # So many candidates at a stage that nobody waits for a core, and few contexts are made at a time: making them excludes each other.
@@ -65,8 +90,8 @@ class Pipeline:
         object.__setattr__(self, "_compiling", threading.Semaphore(max(1, self.jobs)))
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
-        """Evaluate ``proposals``; a refused one costs only the stages up to its refusal."""
-        waiting: list[tuple[Proposal, Candidate, float]] = []
+        """Evaluate ``proposals``; a refused one costs only the stages up to its refusal, one that the lab has evaluated nothing."""
+        waiting: list[Proposal] = []
         # where candidates wait for a device, others are compiled meanwhile
         most = self.jobs if self.target.shares_cores else 2 * self.jobs
         pool = ThreadPoolExecutor(max_workers=most + 1)
@@ -82,44 +107,121 @@ class Pipeline:
             wait(foreseen)  # what is timed next has the cores to itself, this batch's survivors or another spec's
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait: the workers' end ends what is running
-        for proposal, candidate, seconds in waiting:
-            yield self._timed(proposal, candidate, seconds)
+        for proposal in waiting:
+            yield replace(self._finished(proposal.language, proposal.source, 1), proposal=proposal)
+
+    # -- the lab ---------------------------------------------------------------------------------------------------
+
+    def build(self, language: str, source: str) -> Outcome:
+        """See ``Lab``."""
+        known = self._of(language, source)
+        with known.busy:
+            built = self._built(known, language, source, 1)
+        if isinstance(built, Outcome):
+            return built
+        return _with_resources(Outcome(status=Status.PASSED, stage=Stage.COMPILE), built)
+
+    def check(self, language: str, source: str) -> Outcome:
+        """See ``Lab``."""
+        known = self._of(language, source)
+        with known.busy:
+            return self._checked(known, language, source, 1)
+
+    def evaluate(self, language: str, source: str) -> Evaluated:
+        """See ``Lab``."""
+        return self._finished(language, source, 1)
+
+    def close(self) -> None:
+        """The search is over: an operator's thread that was left behind is given no answers any more, and disturbs no timing."""
+        self._closed.set()
+
+    # -- stages ----------------------------------------------------------------------------------------------------
 
     def _foresee(self, plan: Plan) -> None:
         """Compute what is expected while the first candidates are compiled."""
-        with contextlib.suppress(ReferenceFailed), self.workers.judging:  # the first check says so
+        with self._sharing(), contextlib.suppress(ReferenceFailed), self.workers.judging:  # the first check says so
             foresee(plan)
 
-    def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | tuple[Proposal, Candidate, float]:
+    def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | Proposal:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
-        began = time.monotonic()
-        built = self._built(proposal, cores)
-        if isinstance(built, Outcome):
-            return _refused(proposal, built, began)
-        if self.target.shares_cores:
-            outcome = self._checked(built, None)
-            return (proposal, built, time.monotonic() - began) if outcome.passed else _refused(proposal, outcome, began)
-        with self._on_device, contextlib.ExitStack() as stack:
+        if not self.target.shares_cores:
+            return replace(self._finished(proposal.language, proposal.source, cores), proposal=proposal)
+        known = self._of(proposal.language, proposal.source)
+        with known.busy:
+            checked = self._checked(known, proposal.language, proposal.source, cores)
+        return proposal if checked.passed else _decided(proposal, checked, 0.0, known.seconds)
+
+    def _finished(self, language: str, source: str, cores: int) -> Evaluated:
+        """Everything that is not known yet of a source."""
+        known = self._of(language, source)
+        with known.busy, contextlib.ExitStack() as stack:
             processes: list[Child] = []
-            outcome = self._checked(built, None if self._forks else lambda child: processes.append(stack.enter_context(child)))
-            if not outcome.passed:
-                return _refused(proposal, outcome, began)
-            with self._timing:
-                return self._timed(proposal, built, time.monotonic() - began, next(iter(processes), None))
+            keep = None if self._forks else lambda child: processes.append(stack.enter_context(child))
+            checked = self._checked(known, language, source, cores, keep=keep, held=stack)
+            if checked.passed and isinstance(known.built, Candidate):
+                if known.timed is None:
+                    self._time(known, language, known.built, next(iter(processes), None))
+                checked = known.timed or checked
+            anonymous = Proposal(language=language, source=source, operator="", idea="")
+            return _decided(anonymous, checked, known.fitness, known.seconds)
+
+    def _of(self, language: str, source: str) -> _Known:
+        normalised = registry.load("languages", language).normalise(source)
+        key = hashlib.sha256(f"{language}\0{normalised}".encode()).hexdigest()
+        with self._knowing:
+            found = self._known.pop(key, None) or _Known()
+            self._known[key] = found  # the latest last
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return found
+
+    def _sharing(self) -> AbstractContextManager[None]:
+        return self._gate.shared() if self.target.shares_cores else contextlib.nullcontext()
+
+    def _built(self, known: _Known, language: str, source: str, cores: int) -> Candidate | Outcome:
+        if self._closed.is_set():
+            return Outcome(status=Status.NOT_MEASURED, stage=Stage.COMPILE, message="the search is over")
+        if known.built is None:
+            with self._sharing():
+                began = time.monotonic()
+                built = build(source, language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s)
+                known.built = self._compiled(built, cores) if isinstance(built, Candidate) else built
+                known.seconds += time.monotonic() - began
+        return known.built
+
+    def _checked(
+        self,
+        known: _Known,
+        language: str,
+        source: str,
+        cores: int,
+        *,
+        keep: Callable[[Child], None] | None = None,
+        held: contextlib.ExitStack | None = None,
+    ) -> Outcome:
+        """``keep``: given the process that checked it, where that is to time it too; ``held``: what its place on the device ends with."""
+        built = self._built(known, language, source, cores)
+        if isinstance(built, Outcome):
+            return built
+        if known.checked is None:
+            with contextlib.ExitStack() as own:
+                (own if self.target.shares_cores else held or own).enter_context(self._place())
+                began = time.monotonic()
+                known.checked = _with_resources(self._check(built, keep), built)
+                known.seconds += time.monotonic() - began
+        return known.checked
+
+    def _place(self) -> AbstractContextManager[Any]:
+        """Where a check may run: beside others on the cores, or on the device."""
+        return self._gate.shared() if self.target.shares_cores else self._on_device
 
     @property
     def _forks(self) -> bool:
         """Whether processes cost little, so that each stage has a fresh one."""
-        return bool(getattr(self.target, "forks_after_use", True))
+        return self.target.shares_cores or bool(getattr(self.target, "forks_after_use", True))
 
-    def _built(self, proposal: Proposal, cores: int) -> Candidate | Outcome:
-        built = build(
-            proposal.source, proposal.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
-        )
-        return self._compiled(built, cores) if isinstance(built, Candidate) else built
-
-    def _checked(self, candidate: Candidate, keep: Callable[[Child], None] | None) -> Outcome:
-        outcome = check(
+    def _check(self, candidate: Candidate, keep: Callable[[Child], None] | None) -> Outcome:
+        return check(
             self.workers,
             self.spec,
             candidate,
@@ -129,7 +231,6 @@ class Pipeline:
             kept=self.kept,
             keep=keep,
         )
-        return outcome if outcome.passed else _with_resources(outcome, candidate)
 
     def _compiled(self, candidate: Candidate, cores: int) -> Candidate | Outcome:
         """Its specialisations for the plan and the cases compiled, where that can be done without the device."""
@@ -145,19 +246,25 @@ class Pipeline:
                 self.workers, self.spec, candidate, wanted, target=self.target, arch=arch, deadline_s=self.compile_timeout_s, jobs=cores
             )
 
-    def _timed(self, proposal: Proposal, candidate: Candidate, seconds: float, process: Child | None = None) -> Evaluated:
+    def _time(self, known: _Known, language: str, candidate: Candidate, process: Child | None) -> None:
+        """Time it, alone where that takes the cores, else beside the preparation of the next."""
+        with self._gate.alone() if self.target.shares_cores else self._timing:
+            began = time.monotonic()
+            known.timed, known.fitness = self._timed(language, candidate, process)
+            known.seconds += time.monotonic() - began
+
+    def _timed(self, language: str, candidate: Candidate, process: Child | None) -> tuple[Outcome, float]:
         """The quick speedup on every case; the first case that cannot be timed decides. ``process``: the one that checked it."""
-        began = time.monotonic()
-        unmeasured = self.target.unmeasured(proposal.language)
+        unmeasured = self.target.unmeasured(language)
         if unmeasured is not None:
-            outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=unmeasured)
-            return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds)
+            return Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=unmeasured), 0.0
         speedups: dict[str, float] = {}
         for case in self.cases:
             try:
-                pool = self.pool(case)
+                with self._pooling:
+                    pool = self.pool(case)
             except ReferenceFailed as error:
-                return Evaluated(proposal=proposal, outcome=error.outcome(Stage.QUICK), fitness=0.0, seconds=seconds)
+                return error.outcome(Stage.QUICK), 0.0
             timed = quick(
                 self.workers,
                 self.spec,
@@ -170,9 +277,10 @@ class Pipeline:
                 process=process,
             )
             if not timed.outcome.passed:
-                outcome = _with_resources(timed.outcome, candidate)
-                return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=seconds + time.monotonic() - began)
+                return _with_resources(timed.outcome, candidate), 0.0
             speedups[case.id] = timed.fitness
+            if timed.baseline_us is not None:
+                self.baseline_us[case.id] = timed.baseline_us
         fitness = math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
         least = {case.id: self.spec.least_speedup(case) for case in self.cases}
         slowest = min(speedups, key=lambda case: speedups[case] / least[case])
@@ -183,12 +291,11 @@ class Pipeline:
             message=f"{fitness:.2f}x" + ("" if passed else f", {slowest} {speedups[slowest]:.2f}x of {least[slowest]:g}x"),
             detail={"speedups": speedups},
         )
-        outcome = _with_resources(outcome, candidate)
-        return Evaluated(proposal=proposal, outcome=outcome, fitness=fitness, seconds=seconds + time.monotonic() - began)
+        return _with_resources(outcome, candidate), fitness
 
 
-def _refused(proposal: Proposal, outcome: Outcome, began: float) -> Evaluated:
-    return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=time.monotonic() - began)
+def _decided(proposal: Proposal, outcome: Outcome, fitness: float, seconds: float) -> Evaluated:
+    return Evaluated(proposal=proposal, outcome=outcome, fitness=fitness, seconds=seconds)
 
 
 def _with_resources(outcome: Outcome, candidate: Candidate) -> Outcome:

@@ -73,3 +73,12 @@ def test_a_killed_search_goes_on_and_ends_where_it_would_have(tmp_path, seed):
     best = max(nodes, key=lambda node: node.fitness)
     assert best.proposal.knobs == BEST
     assert said.splitlines()[-1] == f"best {best.proposal.source}"
+
+
+def test_a_killed_search_with_models_in_flight_ends_in_the_graph_of_the_uninterrupted_one(tmp_path):
+    from benchmarks.killed import run as killed
+
+    figures = killed(tmp_path, "best-first", steps=30, kills=3, seed=3, most_s=0.3, pause_s=0.005)
+    assert figures.good, figures
+    assert figures.kills >= 1
+    assert figures.nodes >= 30

@@ -19,7 +19,7 @@ from kevolve.search.node import Proposal
 from kevolve.spec.spec import Case, Draw
 
 CASE = Case(id="8", values={"rows": 8})
-PROPOSALS = [Proposal(language="cpp", source=f"// {number}", operator="test", idea=str(number)) for number in range(12)]
+PROPOSALS = [Proposal(language="cpp", source=f"int k{number};", operator="test", idea=str(number)) for number in range(12)]
 
 
 class Stages:

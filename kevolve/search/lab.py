@@ -1,0 +1,24 @@
+"""What an operator may ask of the harness while it proposes: on the development plan, never on the grading seeds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kevolve.evaluate.outcome import Outcome
+from kevolve.search.crew import Evaluated
+
+
+class Lab(Protocol):
+    """Thread-safe. Answers are kept by normalised source: the evaluation of what is then proposed costs nothing again."""
+
+    def build(self, language: str, source: str) -> Outcome:
+        """Parse, policy, compile; ``detail["resources"]``: registers, spills and what else compilers said."""
+        ...
+
+    def check(self, language: str, source: str) -> Outcome:
+        """The above, and the development plan."""
+        ...
+
+    def evaluate(self, language: str, source: str) -> Evaluated:
+        """The above, and quick timing on every case: ``fitness``, ``outcome.detail["speedups"]``."""
+        ...
