@@ -9,25 +9,28 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kevolve import registry
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
+from kevolve.evaluate.floor import floor_us
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
-from kevolve.operators import bind
+from kevolve.modelled import modelled
+from kevolve.operators import bind, registered, traced
 from kevolve.report.follow import follow
 from kevolve.report.record import Speedup
 from kevolve.search.accept import accept
 from kevolve.search.budget import Budget
 from kevolve.search.header import Header
-from kevolve.search.loop import Found, Search
+from kevolve.search.loop import Evaluate, Found, Progress, Search, unpriced
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
+from kevolve.search.warm import about, inherited
 from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.store.graph_store import GraphStore
 
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 DEFAULT = Budget(evaluations=6, minutes=1.5, stall=3)
 # A kernel for a device is compiled anew for every kind of shape and dtype in the plan: its check takes ten times as long, its timing less.
 DEVICE = Budget(evaluations=3, minutes=0.3, stall=2)
+MODELLED = Budget(evaluations=40, minutes=60, stall=12)  # with a model, which takes minutes for a step
+IN_FLIGHT = 4  # steps that wait for models at a time
+ROUNDS = 3  # rounds evaluated at a time where timing does not share the cores: one slow candidate keeps nobody waiting
 SLOW, PASSES, SURE = range(3)
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
 
@@ -103,8 +109,67 @@ class Optimiser:
     def _search(self, store: GraphStore) -> Found:
         run, spec = self._run, self._spec
         seed = run.settings.seed if run.settings.seed is not None else 0
+        model = modelled(run.settings)
+        pipeline = self._pipeline(seed)
+        self._resources.callback(pipeline.close)
+        shared = run.target.shares_cores
+        if not shared:
+            for case in self._cases:  # now, so that the compiled baseline is made beside the search
+                self._pool(case)
+        target = f"{run.target.name}: {run.target.device()['name']}"  # a fitness measured on another device says nothing here
+        trace = traced(spec, run.target.name)
+        known = about(spec, self._cases, trace().outputs)
+        relatives = inherited(
+            store,
+            spec=spec.nodeid,
+            spec_hash=spec.hash,
+            target=target,
+            about=known,
+            languages=self._languages,
+            most=3 if model else 2,  # a short search must not spend itself on old kernels
+        )
+        if model:
+            _ = run.peaks  # now, while nothing else runs
+        operations = bind(
+            spec,
+            run.target.name,
+            random.Random(seed),
+            operators=(*registered(), *((model.operator,) if model else ())),
+            arms={model.operator.name: model.arms} if model else None,
+            lab=pipeline,
+            facts=lambda: self._facts(pipeline) if model else {},
+            trace=trace,
+        )
+        budget = Budget.parse(run.settings.budget, MODELLED if model else DEFAULT if shared else DEVICE)
+        if unlimited := unpriced(budget, operations):
+            raise ValueError(f"budget usd={budget.usd:g}: expected a price of {', '.join(unlimited)}, got none; limit tokens= instead")
+        search = Search(
+            spec=spec.nodeid,
+            spec_hash=spec.hash,
+            target=target,
+            languages=self._languages,
+            run=store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device())),
+            store=store,
+            policy=registry.load("policies", run.settings.policy),
+            policy_name=run.settings.policy,
+            operators=operations,
+            evaluate=evaluator_of(run, pipeline),
+            normalise=lambda name, source: registry.load("languages", name).normalise(source),
+            budget=budget,
+            monotonic=time.monotonic,
+            listener=self._heard,
+            seeds=(*self._seeds(), *relatives),
+            in_flight=IN_FLIGHT,
+            rounds=1 if shared else ROUNDS,
+            seed=seed,
+            about=known,
+        )
+        return search.run()
+
+    def _pipeline(self, seed: int) -> Pipeline:
+        run, spec = self._run, self._spec
         plan_seed = secrets.randbits(62) if run.settings.seed is None else seed + 1
-        pipeline = Pipeline(
+        return Pipeline(
             spec=spec,
             cases=self._cases,
             target=run.target,
@@ -117,27 +182,22 @@ class Optimiser:
             jobs=len(os.sched_getaffinity(0)),
             templates=run.templates,
         )
-        if not run.target.shares_cores:
-            for case in self._cases:  # now, so that the compiled baseline is made beside the search
-                self._pool(case)
-        number = store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device()))
-        search = Search(
-            spec=spec.nodeid,
-            spec_hash=spec.hash,
-            target=f"{run.target.name}: {run.target.device()['name']}",  # a fitness measured on another device says nothing here
-            languages=self._languages,
-            run=number,
-            store=store,
-            policy=registry.load("policies", run.settings.policy),
-            operators=bind(spec, run.target.name, random.Random(seed)),
-            evaluate=pipeline,
-            normalise=lambda name, source: registry.load("languages", name).normalise(source),
-            budget=Budget.parse(run.settings.budget, DEFAULT if run.target.shares_cores else DEVICE),
-            monotonic=time.monotonic,
-            listener=follow(self._progress, spec.name),
-            seeds=self._seeds(),
-        )
-        return search.run()
+
+    def _heard(self, event: Progress) -> None:
+        """Tell whoever watches; that a model is given up is a line of its own."""
+        follow(self._progress, self._spec.name)(event)
+        if event.kind == "silenced":
+            self._run.console.line(f"  {event.reason}")
+
+    def _facts(self, pipeline: Pipeline) -> dict[str, Any]:
+        """What an operator with a model may know of the device and the cases: measured figures, absent where there are none yet."""
+        peaks = self._run.peaks
+        cases: dict[str, dict[str, float]] = {}
+        for case in self._cases:
+            known = {"baseline_us": pipeline.baseline_us.get(case.id)}
+            known["floor_us"] = floor_us(self._spec.work(**case.values), peaks) if self._spec.work is not None else None
+            cases[case.id] = {name: value for name, value in known.items() if value is not None}
+        return {"cases": cases, "device": dict(self._run.target.device()), "peaks": asdict(peaks)}
 
     def _pool(self, case: Case) -> Pool:
         """The contents on which the search times a case, for all its candidates."""
@@ -275,3 +335,10 @@ class Optimiser:
             hardware=device["name"],
             toolchain=", ".join(f"{name} {version}" for name, version in language.versions().items()),
         )
+
+
+def evaluator_of(run: Run, pipeline: Pipeline) -> Evaluate:
+    """Who evaluates the search's rounds: this machine. ``settings.evaluator`` may name another (``spool:DIR``)."""
+    if run.settings.evaluator:
+        raise ValueError(f"--kevolve-evaluator: expected nothing (rounds are evaluated here), got {run.settings.evaluator!r}")
+    return pipeline

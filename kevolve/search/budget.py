@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from kevolve.models import Usage
 
 IMPROVEMENT = 1.01  # a better kernel is better by more than 1%: less is noise
-LEAST_SHARE = 0.25  # of what a step may cost: with less left no model is asked
+LEAST_SHARE = 1 / 16  # of what a step may cost at the most: with less left no model is asked
 _SUFFIXES = {"k": 1e3, "m": 1e6}
 
 

@@ -228,7 +228,7 @@ class Search:
 
     def _inherited(self) -> list[Proposal]:
         """The best texts of older versions of this spec, when this one has no nodes yet."""
-        if self._ledger.nodes or not self._inherit:
+        if self._ledger.nodes or not self._inherit or any(seed.operator == "inherited" for seed in self._seeds):
             return []
         older = [node for node in self._store.nodes(self._spec, self._target) if node.proposal.language in self._languages]
         working = [node for node in older if node.works and not node.repeats]
