@@ -6,7 +6,6 @@ import bisect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from kevolve.evaluate.outcome import Status
@@ -50,7 +49,7 @@ class Index:
         self.tuned: dict[int, int] = {}  # steps of tuning by the node they began from
         self.broken: dict[int, Node] = {}  # a model's failures that nobody has tried to repair
         self.reached = 0.0  # the best fitness
-        self._ranked: list[tuple[float, int]] = []  # (-fitness, id) of those that can be expanded, ascending
+        self._ranked: list[tuple[float, int, int]] = []  # (-fitness, children, id) of those that can be expanded, ascending
         self._failing: dict[int, int] = {}  # failures in a row up to and with this node
         self._views: dict[type[object], object] = {}
         for node in nodes:
@@ -62,12 +61,12 @@ class Index:
         self.order.append(node)
         parents = dict.fromkeys(node.proposal.parents)
         for parent in parents:
-            self.children.setdefault(parent, []).append(node)
+            self._bear(parent, node)
             self.broken.pop(parent, None)
         self.drafts += not parents and not node.repeats
         self._tally(node)
         if node.works and not node.repeats:
-            bisect.insort(self._ranked, (-node.fitness, node.id))
+            bisect.insort(self._ranked, (-node.fitness, 0, node.id))
             self.reached = max(self.reached, node.fitness)
         if not node.works and node.proposal.model and node.outcome.status is not Status.NO_CANDIDATE and not node.repeats:
             self._failing[node.id] = 1 + max((self._failing.get(parent, 0) for parent in parents), default=0)
@@ -82,30 +81,12 @@ class Index:
 
     @property
     def fittest(self) -> Node | None:
-        """The best node that can be expanded, the earliest of equals."""
-        return self.by_id[self._ranked[0][1]] if self._ranked else None
-
-    @property
-    def expandable(self) -> int:
-        """How many nodes can be expanded."""
-        return len(self._ranked)
-
-    def ranked(self, place: int) -> Node:
-        """The node at ``place`` among those that can be expanded, the best at 0."""
-        return self.by_id[self._ranked[place][1]]
+        """The best node that can be expanded; of equals the one with the fewest children, then the earliest."""
+        return self.by_id[self._ranked[0][-1]] if self._ranked else None
 
     def by_promise(self) -> Iterator[Node]:
-        """Those that can be expanded, the fittest first; of equals the one with the fewest children."""
-        for _fitness, equals in groupby(self._ranked, key=lambda entry: entry[0]):
-            nodes = [self.by_id[number] for _, number in equals]
-            if len(nodes) > 1:
-                nodes.sort(key=lambda node: (len(self.children.get(node.id, ())), node.id))
-            yield from nodes
-
-    def lowest(self) -> float:
-        """The least fitness above 0 of a working node, or 0."""
-        place = bisect.bisect_left(self._ranked, (0.0, 0)) - 1
-        return -self._ranked[place][0] if place >= 0 else 0.0
+        """Those that can be expanded, in the order that begins with ``fittest``."""
+        return (self.by_id[number] for *_, number in self._ranked)
 
     def gain(self, node: Node) -> float:
         """The log of what a node, not counted yet, gained over its best parent (a draft: over the best so far, or over 1)."""
@@ -114,6 +95,16 @@ class Index:
         known = [self.by_id[parent].fitness for parent in node.proposal.parents if parent in self.by_id]
         before = max(known, default=0.0) or self.reached or 1.0
         return max(0.0, math.log(node.fitness / before))
+
+    def _bear(self, parent: int, child: Node) -> None:
+        """One more child: among equals its parent comes later."""
+        siblings = self.children.setdefault(parent, [])
+        known = self.by_id.get(parent)
+        if known is not None and known.works and not known.repeats:
+            place = bisect.bisect_left(self._ranked, (-known.fitness, len(siblings), parent))
+            del self._ranked[place]
+            bisect.insort(self._ranked, (-known.fitness, len(siblings) + 1, parent))
+        siblings.append(child)
 
     def _tally(self, node: Node) -> None:
         """A step costs its share of what is limited: one evaluation, and minutes."""

@@ -28,11 +28,11 @@ class Islands:
 
     def ask(self, graph: Graph, count: int, pending: Sequence[Step]) -> list[Step]:
         """At most ``count`` steps, of one island after the other."""
+        populations = graph.index.view(Populations).follow(graph.index)
         if drafting(graph, pending, self._drafts):
             return [draft(graph)][:count]
         if (mended := repair(graph, pending)) is not None:
             return [mended][:count]
-        populations = graph.index.view(Populations).follow(graph.index)
         blocked = withheld(graph, pending)
         number = graph.around.number + len(graph.around.exhausted)
         random = graph.around.random(f"islands {len(graph.around.exhausted)}")

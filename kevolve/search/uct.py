@@ -27,6 +27,7 @@ class UCT:
 
     def ask(self, graph: Graph, count: int, pending: Sequence[Step]) -> list[Step]:
         """At most ``count`` steps, each as if those before it were under way."""
+        graph.index.view(Visits).follow(graph.index)
         found: list[Step] = []
         while len(found) < count and (step := self._next(graph, [*pending, *found], found)) is not None:
             found.append(step)
@@ -49,7 +50,7 @@ class _Walk:
 
     def __init__(self, graph: Graph, under_way: Sequence[Step], blocked: frozenset[tuple[int, ...]]) -> None:
         self._index = graph.index
-        self._tree = graph.index.view(Visits).follow(graph.index)
+        self._tree = graph.index.view(Visits)
         self._blocked = blocked
         self._loss: Counter[int] = Counter()
         for step in under_way:
@@ -66,14 +67,23 @@ class _Walk:
             place = path[-1]
             if self._open(place) and self._widens(place):
                 return place
-            children = [child for child in self._tree.below[place] if child not in closed and self._tree.working[child]]
-            if children:
+            if children := self._children(place, closed):
                 path.append(max(children, key=lambda child: (self._bound(place, child), -child)))
             elif self._open(place):
                 return place
             else:
                 closed.add(path.pop())
         return None
+
+    def _children(self, place: int, closed: set[int]) -> list[int]:
+        """The children that may be gone down into: of those never expanded the fittest that nothing is under way from."""
+        found = [child for child in self._tree.inner(place) if child not in closed and self._tree.working[child]]
+        for child in self._tree.leaves(place):
+            if child not in closed:
+                found.append(child)
+                if not self._loss[child]:
+                    break
+        return found
 
     def _open(self, place: int) -> bool:
         """Whether the node itself can be expanded now."""
@@ -83,7 +93,7 @@ class _Walk:
         return node.works and not node.repeats and (place,) not in self._blocked
 
     def _widens(self, place: int) -> bool:
-        return len(self._tree.below[place]) < WIDENING * math.sqrt(self._tree.visits[place] + self._loss[place])
+        return self._tree.below[place] < WIDENING * math.sqrt(self._tree.visits[place] + self._loss[place])
 
     def _bound(self, place: int, child: int) -> float:
         visits = self._tree.visits[child]
