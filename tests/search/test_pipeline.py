@@ -28,12 +28,16 @@ class Stages:
     def __init__(self) -> None:
         self.order: list[str] = []
         self.most: dict[str, int] = {}
+        self.beside_timing: set[str] = set()
         self._inside: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def run(self, stage: str, seconds: float = 0.02) -> None:
         with self._lock:
             self._inside[stage] = self._inside.get(stage, 0) + 1
+            inside = {other for other, count in self._inside.items() if count}
+            if "time" in inside:
+                self.beside_timing |= inside - {"time"}
             self.most[stage] = max(self.most.get(stage, 0), self._inside[stage])
         time.sleep(seconds)
         with self._lock:
@@ -99,3 +103,53 @@ def test_a_reference_that_fails_is_left_to_the_first_check_to_tell(stages: Stage
 
     monkeypatch.setattr(pipeline, "foresee", fails)
     assert len(list(_pipeline(shares_cores=True)(PROPOSALS[:2]))) == 2
+
+
+def test_what_the_lab_has_evaluated_costs_the_search_nothing_again(stages: Stages) -> None:
+    made = _pipeline(shares_cores=True)
+    looked = made.evaluate("cpp", "int k; // a remark")
+    assert (looked.fitness, looked.outcome.detail["speedups"]) == (2.0, {"8": 2.0})
+    proposal = Proposal(language="cpp", source="int k;", operator="agent", idea="i")
+    (found,) = made([proposal])
+    assert (found.proposal, found.fitness, found.seconds) == (proposal, 2.0, looked.seconds)
+    assert [stage for stage in stages.order if stage != "foresee"] == ["check", "time"]
+
+
+def test_the_lab_does_no_more_than_it_is_asked_for(stages: Stages) -> None:
+    made = _pipeline(shares_cores=True)
+    assert made.build("cpp", "int k;").stage is Stage.COMPILE
+    assert stages.order == []
+    assert made.check("cpp", "int k;").stage is Stage.PROPERTIES
+    assert made.check("cpp", "int k;").passed
+    assert stages.order == ["check"]
+
+
+def test_a_timing_for_the_lab_is_alone_too_where_timing_shares_the_cores(stages: Stages) -> None:
+    made = _pipeline(shares_cores=True)
+    threads = [threading.Thread(target=made.evaluate, args=("cpp", f"int lab{number};")) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    found = list(made(PROPOSALS[:6]))
+    for thread in threads:
+        thread.join()
+    assert [each.fitness for each in found] == [2.0] * 6
+    assert stages.most["time"] == 1
+    assert stages.beside_timing == set()
+
+
+def test_several_threads_asking_for_one_kernel_have_it_evaluated_once(stages: Stages) -> None:
+    made = _pipeline(shares_cores=False)
+    threads = [threading.Thread(target=made.evaluate, args=("cpp", "int k;")) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stages.order == ["check", "time"]
+
+
+def test_when_the_search_is_over_the_lab_answers_nothing_any_more(stages: Stages) -> None:
+    made = _pipeline(shares_cores=True)
+    made.close()
+    refused = made.evaluate("cpp", "int k;").outcome
+    assert (refused.status, refused.message) == (Status.NOT_MEASURED, "the search is over")
+    assert stages.order == []

@@ -49,13 +49,15 @@ def fails(kind: str):
 
 def test_several_steps_wait_at_a_time_and_no_more_than_may(store):
     inside, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
 
     def say(graph, step, language, *, wait_s=0.0):
         nonlocal inside, most
         with lock:
             inside += 1
             most = max(most, inside)
-        time.sleep(0.02)
+        if step.number <= 3:
+            together.wait(20)  # each waits until all three are here
         with lock:
             inside -= 1
         return kernel(graph, step, language)
@@ -219,6 +221,33 @@ def test_an_evaluator_that_gives_nothing_leaves_its_candidates_to_the_next_searc
     found = searched(store, BestFirst(), evaluate=evaluate, **given).run()
     assert found.evaluations == 2
     assert sorted(asked) == [1, 2], "nobody was asked twice"
+
+
+def test_an_interrupted_search_asks_again_under_the_same_numbers_and_seeds_and_for_nothing_that_was_answered(store):
+    asked: list[tuple[int, int]] = []
+    never = threading.Event()
+
+    def say(graph, step, language, *, wait_s=0.0):
+        asked.append((step.number, step.seed))
+        if step.number == 4:
+            never.wait(10 if len(asked) < 6 else 0)
+        return kernel(graph, step, language)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.kind == "done" and progress.evaluations == 3:
+            raise KeyboardInterrupt
+
+    given = dict(operators=(agent(say=say),), budget=Budget(evaluations=5), in_flight=2)
+    with pytest.raises(KeyboardInterrupt):
+        searched(store, BestFirst(), listener=interrupt, **given).run()
+    before = list(asked)
+    assert {step.state for step in store.steps(1)} == {"done", "asked"}
+    never.set()
+    found = searched(store, BestFirst(), **given).run()
+    assert (found.evaluations, found.reason) == (5, "budget spent: 5 evaluations")
+    assert asked[len(before)] == (4, seed_of(5, 4)), "the step that was not answered is asked again"
+    assert sorted(node.step for node in found.graph.nodes) == [1, 2, 3, 4, 5]
+    assert len(store.searches()) == 1
 
 
 def test_a_models_new_structure_is_tuned_at_once(store):

@@ -6,8 +6,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.models import Usage
 from kevolve.search.node import Proposal
 from kevolve.store import schema
 from kevolve.store.artifacts import ArtifactError, Artifacts, address
@@ -238,3 +240,64 @@ def test_a_closed_store_says_so(store):
     store.close()
     with pytest.raises(StoreError, match="is closed"):
         store.nodes("s", "cpu")
+
+
+def test_a_version_2_file_migrates_without_losing_a_row(tmp_path):
+    from kevolve.store.migrations import _to_2
+
+    artifacts = Artifacts(folder=tmp_path / "artifacts")
+    artifacts.put("one")
+    artifacts.put("two")
+    engine = create_engine(f"sqlite:///{tmp_path / 'kevolve.db'}")
+    with sqlite3.connect(tmp_path / "kevolve.db") as connection:
+        connection.executescript(VERSION_1)
+    connection.close()
+    with engine.begin() as older:
+        _to_2(older)
+        older.execute(text("UPDATE schema_version SET version = 2"))
+        older.execute(text("UPDATE nodes SET decision = '{\"asked\": 4}'"))
+    engine.dispose()
+    with GraphStore(tmp_path) as store:
+        nodes = store.nodes("s", "cpu")
+        assert [(node.id, node.proposal.parents, node.proposal.source, node.step) for node in nodes] == [
+            (1, (), "one", 0),
+            (2, (1,), "two", 0),
+            (3, (1, 2), "one", 0),
+        ]
+        assert store.decision(2) == {"asked": 4}
+        assert (nodes[0].proposal.model, nodes[0].proposal.usage, nodes[0].proposal.transcript) == ("", Usage(), "")
+        assert store.searches() == []
+        assert add(store, 1, "one").id == 4
+
+
+def test_what_a_model_cost_and_predicted_comes_back(store):
+    run = store.start_run(arguments=[], environment={})
+    said = dict(model="one:a", hypothesis="fewer passes", predicted_gain=1.3, usage=Usage(input_tokens=5, usd=0.25), seconds=31.0)
+    given = proposal("text", transcript='{"prompt": 1}', problem="the edit does not apply", memory="both", **said)
+    node = add(store, run, proposal=given, normal_hash="unique")
+    (read,) = store.nodes("s", "cpu")
+    assert read == node
+    assert {name: getattr(read.proposal, name) for name in said} == said
+    assert (read.proposal.transcript, read.proposal.problem, read.proposal.memory) == ('{"prompt": 1}', "the edit does not apply", "both")
+
+
+def test_texts_stay_on_disk_until_they_are_read(store, monkeypatch):
+    run = store.start_run(arguments=[], environment={})
+    for number in range(20):
+        add(store, run, f"kernel {number}")
+    read: list[str] = []
+    with GraphStore(store.folder) as again:
+        real = Artifacts.get
+        monkeypatch.setattr(Artifacts, "get", lambda self, sha256: read.append(sha256) or real(self, sha256))
+        nodes = again.nodes("s", "cpu")
+        assert read == []
+        assert nodes[7].proposal.source == "kernel 7"
+    with pytest.raises(ArtifactError):
+        store.source("0" * 64)
+
+
+def test_a_node_holds_no_text_once_it_is_stored(store):
+    run = store.start_run(arguments=[], environment={})
+    node = add(store, run, "x" * 100_000)
+    assert not any(isinstance(held, str) and len(held) > 1000 for held in vars(node.proposal).values())
+    assert len(node.proposal.source) == 100_000
