@@ -16,13 +16,13 @@ from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.models import Usage
 from kevolve.search import bandit
 from kevolve.search.budget import Budget
+from kevolve.search.choosing import Ask, Choice, Chooser, Take, UnderWay
 from kevolve.search.crew import Crew, Decided, Evaluate, Evaluated, Event, Inline, Operation, Propose, Proposed, Threads, Undecided
-from kevolve.search.index import TUNING
 from kevolve.search.ledger import Ledger, text_of
 from kevolve.search.node import Graph, Node, Proposal
 from kevolve.search.policies import Policy
 from kevolve.search.records import Completion, SearchStore, StepRecord
-from kevolve.search.step import Arm, Around, Step, seed_of
+from kevolve.search.step import Around, Step, seed_of
 
 __all__ = [
     "Evaluate",
@@ -136,11 +136,9 @@ class Search:
         self._rounds, self._seed, self._about = rounds, seed, dict(about or {})
         self._policy_name = policy_name or type(policy).__name__
         self._given = crew
-        self._open: dict[int, StepRecord] = {}  # steps begun and not done
         self._keys: dict[str, int] = {}  # normalised sources with the evaluator
         self._copies: list[tuple[str, StepRecord]] = []  # duplicates of those
-        self._structures: list[Node] = []  # models' new kernels, until they are tuned
-        self._number = self._events = 0
+        self._under_way = UnderWay()
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
@@ -157,6 +155,7 @@ class Search:
             mine = [step.node for step in steps if step.node is not None]
             self._ledger = Ledger(self._store.nodes(self._spec, self._target, spec_hash=self._spec_hash), mine)
             self._crew = self._given or self._own_crew()
+            self._chooser = self._made_chooser()
             reason = self._guarded(steps)
             if reason != SILENT:  # else the next search evaluates what this one could not
                 self._store.end(record.id, reason, self._seconds())
@@ -167,6 +166,21 @@ class Search:
         graph = ledger.graph(shared=False)
         return Found(
             best=ledger.best, reason=reason, evaluations=ledger.evaluations, seconds=self._seconds(), graph=graph, usage=ledger.usage
+        )
+
+    def _made_chooser(self) -> Chooser:
+        return Chooser(
+            ledger=self._ledger,
+            under_way=self._under_way,
+            budget=self._budget,
+            policy=self._policy,
+            policy_name=self._policy_name,
+            operations=self._operations,
+            crew=self._crew,
+            languages=self._languages,
+            seed=self._seed,
+            batch=self._batch,
+            in_flight=self._in_flight,
         )
 
     def _own_crew(self) -> Crew:
@@ -191,12 +205,12 @@ class Search:
         else:
             self._begin()
         while (over := self._over()) is None:
-            spent, number = self._spent(), self._number
-            if spent is None:
-                self._fill()
-            if self._number > number and not self._open:
+            spent, number = self._spent(), self._under_way.number
+            for choice in self._chooser.choices() if spent is None else ():
+                self._carry_out(choice)
+            if self._under_way.number > number and not self._under_way.open:
                 continue  # all were duplicates
-            if not self._open or (spent and not self._waits_for_model()):
+            if not self._under_way.open or (spent and not self._under_way.with_model):
                 return spent or self._exhausted()
             event = self._crew.next(self._budget.seconds_left(self._seconds()))
             if event is not None and (silent := self._hear(event)):
@@ -206,7 +220,7 @@ class Search:
     def _exhausted(self) -> str:
         """Why nothing more can be begun."""
         arms = [arm for operation in self._operations.values() for arm in operation.arms if arm.model not in self._ledger.stopped]
-        if arms and not any(self._allowance(arm) for arm in arms):
+        if arms and not any(self._chooser.allowance(arm) for arm in arms):
             used = self._ledger.usage
             return f"budget spent: {used.tokens:,} tokens" + (f", {used.usd:.2f} USD" if used.usd is not None else "")
         return "; ".join(("nothing left to propose", *self._ledger.stopped.values()))
@@ -237,149 +251,49 @@ class Search:
 
     def _resume(self, steps: Sequence[StepRecord]) -> None:
         """Take up what a killed search had begun, under the same numbers and seeds; who was not answered is asked again."""
-        self._number = max(step.number for step in steps)
-        self._events = max(max(step.proposed or 0, step.done or 0) for step in steps)
+        self._under_way.number = max(step.number for step in steps)
+        self._under_way.events = max(max(step.proposed or 0, step.done or 0) for step in steps)
         mine = {step.node for step in steps}
-        self._structures = [node for node in self._ledger.nodes if node.id in mine and node.proposal.model and bandit.is_structure(node)]
+        self._under_way.structures = [
+            node for node in self._ledger.nodes if node.id in mine and node.proposal.model and bandit.is_structure(node)
+        ]
         waiting = [step for step in steps if step.state in ("asked", "proposed")]
-        self._open = {step.number: step for step in waiting}
+        self._under_way.open = {step.number: step for step in waiting}
         for record in waiting:
             if record.state == "asked":
                 self._ask(record.step)
         self._enter([record for record in waiting if record.state == "proposed"])
 
-    # -- choosing --------------------------------------------------------------------------------------------------
+    # -- what is begun ---------------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
-        """Begin as many steps as there is room for: a round of operators that answer at once, or one by one beside models."""
-        arms = self._arms()
-        if any(arm.model for arm in arms) or self._waits_for_model():
-            self._fill_places(arms)
-        elif not self._open:
-            self._fill_round(arms)
+    def _carry_out(self, choice: Choice) -> None:
+        if isinstance(choice, Take):
+            self._take(choice.fresh, choice.decision)
+        else:
+            self._take_up(choice)
 
-    def _fill_round(self, arms: tuple[Arm, ...]) -> None:
-        room = self._batch if (left := self._budget.room(self._ledger.evaluations)) is None else min(self._batch, left)
-        exhausted: list[Step] = []
-        fresh: list[tuple[Step, Proposal]] = []
-        while not fresh and (steps := self._policy.ask(self._graph(arms, exhausted), room, ())):
-            for step in steps:
-                fresh += self._answers(step, room - len(fresh), [proposal for _, proposal in fresh], arms)
-                if len(fresh) >= room:
-                    break
-            exhausted += steps
-        self._take(fresh, self._decision(asked=room, considered=len(exhausted)))
-
-    def _fill_places(self, arms: tuple[Arm, ...]) -> None:
-        exhausted: list[Step] = []
-        while self._budget.room(self._ledger.evaluations + len(self._open)) != 0:
-            graph = self._graph(arms, exhausted)
-            pending = [record.step for record in self._open.values()]
-            step = self._tuning(graph, pending) or next(iter(self._policy.ask(graph, 1, pending)), None)
-            if step is None:
-                return
-            begun = self._begin_step(step, graph, arms)
-            if begun is None:
-                return
-            if not begun:
-                exhausted.append(step)
-                self._structures = [node for node in self._structures if step.operator != TUNING or (node.id,) != step.parents]
-
-    def _tuning(self, graph: Graph, pending: Sequence[Step]) -> Step | None:
-        """The inner loop's next step: a structure that a model just made is tried with other parameters."""
-        tuned = [step for node in self._structures if (step := bandit.to_tune(graph, node, pending)) is not None]
-        return tuned[0] if tuned and TUNING in self._operations else None
-
-    def _begin_step(self, step: Step, graph: Graph, arms: tuple[Arm, ...]) -> bool | None:
-        """Whether somebody took ``step``; None where whoever should has no place free."""
-        if not self._languages_of(step):
-            return False
-        with_model = sum(1 for record in self._open.values() if record.step.model)
-        ranked = bandit.rank(graph, step, arms)
-        decision = self._decision(ranked=[arm.key for arm in ranked[:4]], pending=list(self._open))
-        for arm in ranked:
-            full = with_model >= self._in_flight if arm.model else len(self._open) - with_model >= self._batch
-            if full:
-                return None
-            if arm.model and (most := self._allowance(arm)) is not None:
-                self._ask_for(replace(step, operator=arm.operator, model=arm.model, most=most), decision)
-                return True
-            if not arm.model and (fresh := self._answers(step, 1, (), (arm,))):
-                self._take(fresh, decision)
-                return True
-        return False
-
-    def _ask_for(self, step: Step, decision: Mapping[str, Any]) -> None:
+    def _take_up(self, choice: Ask) -> None:
         """A step of a model: kept, then begun."""
-        number = self._number + 1
-        languages = self._languages_of(step)
-        step = replace(step, number=number, seed=seed_of(self._seed, number), language=languages[number % len(languages)])
-        record = StepRecord(search=self._record.id, step=step, state="asked", decision=decision)
+        record = StepRecord(search=self._record.id, step=choice.step, state="asked", decision=choice.decision)
         self._store.take(self._record.id, [record])
-        self._number, self._open[number] = number, record
-        self._ask(step)
+        self._under_way.number, self._under_way.open[record.number] = record.number, record
+        self._ask(choice.step)
 
     def _ask(self, step: Step) -> None:
         self._tell("asking", step=step)
-        self._crew.ask(self._operations[step.operator], self._ledger.graph(Around(seed=self._seed, number=step.number), shared=False), step)
-
-    def _answers(self, step: Step, count: int, taken: Sequence[Proposal], arms: Sequence[Arm]) -> list[tuple[Step, Proposal]]:
-        """At most ``count`` proposals at once for one step that are no exact copies of what is known or under way."""
-        flying = [record.proposal for record in self._open.values() if record.proposal is not None]
-        known = {text_of(proposal) for proposal in (*taken, *flying)}
-        fresh: list[tuple[Step, Proposal]] = []
-        for language in self._languages_of(step):
-            for arm in arms:
-                number = self._number + len(taken) + len(fresh) + 1
-                asked = replace(step, operator=arm.operator, language=language, number=number, seed=seed_of(self._seed, number))
-                wanted = count - len(fresh)
-                found = self._crew.answer(self._operations[arm.operator], self._graph(), asked, wanted + len(flying)) if wanted > 0 else ()
-                for proposal in found:
-                    key = text_of(proposal)
-                    if key not in known and key not in self._ledger.texts:
-                        known.add(key)
-                        fresh.append((asked, proposal))
-        return fresh[:count]
-
-    def _languages_of(self, step: Step) -> tuple[str, ...]:
-        """A draft may be in any language; an expansion keeps its parents'."""
-        known = (self._ledger.index.by_id.get(parent) for parent in step.parents)
-        parents = {node.proposal.language for node in known if node is not None}
-        return tuple(language for language in self._languages if not parents or language in parents)
-
-    def _arms(self) -> tuple[Arm, ...]:
-        """Who can take steps now: those without a model, and the models that have not failed and that the budget has something left for."""
-        free = [Arm(operator=operation.name) for operation in self._operations.values() if not operation.arms]
-        models = [arm for operation in self._operations.values() for arm in operation.arms if arm.model not in self._ledger.stopped]
-        return (*free, *(arm for arm in models if self._allowance(arm) is not None))
-
-    def _allowance(self, arm: Arm) -> Usage | None:
-        reserved = (record.step.most for record in self._open.values() if record.state == "asked")
-        return self._budget.allowance(arm.most, self._used(), sum(filter(None, reserved), Usage()))
-
-    def _used(self) -> Usage:
-        """What models have cost, candidates that wait to be evaluated included."""
-        waiting = (record.proposal.usage for record in self._open.values() if record.proposal is not None)
-        return sum(waiting, self._ledger.usage)
-
-    def _graph(self, arms: tuple[Arm, ...] = (), exhausted: Sequence[Step] = ()) -> Graph:
-        return self._ledger.graph(Around(arms=arms, seed=self._seed, number=self._number + 1, exhausted=tuple(exhausted)))
-
-    def _decision(self, **seen: Any) -> dict[str, Any]:
-        return {"policy": self._policy_name, "evaluations": self._ledger.evaluations, "graph": len(self._ledger.nodes), **seen}
-
-    # -- what completes --------------------------------------------------------------------------------------------
+        graph = self._ledger.graph(Around(seed=self._seed, number=step.number), shared=False)
+        self._crew.ask(self._operations[step.operator], graph, step)
 
     def _take(self, fresh: Sequence[tuple[Step, Proposal]], decision: Mapping[str, Any]) -> None:
         """Candidates that are there at once: kept together, then evaluated."""
         records = []
-        for number, (step, proposal) in enumerate(fresh, self._number + 1):
+        for number, (step, proposal) in enumerate(fresh, self._under_way.number + 1):
             step = replace(step, number=number, seed=seed_of(self._seed, number), language=proposal.language)
             records.append(StepRecord(search=self._record.id, step=step, state="proposed", decision=decision, proposal=proposal))
         if records:
             self._store.take(self._record.id, records)
-            self._number += len(records)
-            self._open.update((record.number, record) for record in records)
+            self._under_way.number += len(records)
+            self._under_way.open.update((record.number, record) for record in records)
             self._enter(records)
 
     def _enter(self, records: Sequence[StepRecord]) -> None:
@@ -408,16 +322,18 @@ class Search:
         if batch:
             self._crew.evaluate(batch)
 
+    # -- what completes --------------------------------------------------------------------------------------------
+
     def _hear(self, event: Event) -> str | None:
         """Take in what completed; why the search cannot go on, or None."""
-        self._events += 1
+        self._under_way.events += 1
         if isinstance(event, Undecided):
             return self._undecided(event)
-        record = self._open[event.number]
+        record = self._under_way.open[event.number]
         if isinstance(event, Proposed):
-            self._store.propose(self._record.id, event.number, event.proposal, self._events)
-            self._open[event.number] = replace(record, state="proposed", proposal=event.proposal)
-            self._enter([self._open[event.number]])
+            self._store.propose(self._record.id, event.number, event.proposal, self._under_way.events)
+            self._under_way.open[event.number] = replace(record, state="proposed", proposal=event.proposal)
+            self._enter([self._under_way.open[event.number]])
         elif isinstance(event, Decided):
             key = next(key for key, number in self._keys.items() if number == event.number)
             del self._keys[key]
@@ -431,7 +347,7 @@ class Search:
     def _undecided(self, event: Undecided) -> str | None:
         """A round that ended early: what it left out may be proposed again; where it gave nothing at all, that would go on for ever."""
         for number in event.numbers:
-            self._open.pop(number)
+            self._under_way.open.pop(number)
             self._keys = {key: other for key, other in self._keys.items() if other != number}
         waiting, self._copies = self._copies, []
         self._enter([copy for _, copy in waiting])
@@ -459,23 +375,19 @@ class Search:
             fitness=result.fitness,
             seconds=result.seconds,
             decision=record.decision,
-            completes=Completion(search=self._record.id, number=record.number, event=self._events, seconds=self._seconds()),
+            completes=Completion(search=self._record.id, number=record.number, event=self._under_way.events, seconds=self._seconds()),
         )
         silenced = set(ledger.stopped)
         ledger.add(node)
-        self._open.pop(record.number, None)
+        self._under_way.open.pop(record.number, None)
         if node.proposal.model and bandit.is_structure(node):
-            self._structures.append(node)
+            self._under_way.structures.append(node)
         self._tell("duplicate" if node.repeats else "done", proposal=node.proposal, node=node)
         for model in ledger.stopped.keys() - silenced:
             self._tell("silenced", reason=ledger.stopped[model])
         return node
 
     # -- ending ----------------------------------------------------------------------------------------------------
-
-    def _waits_for_model(self) -> bool:
-        """Whether a step of a model is under way: it is paid for, so it is waited for where the budget allows."""
-        return any(record.step.model for record in self._open.values())
 
     def _seconds(self) -> float:
         return self._monotonic() - self._begun
@@ -490,7 +402,7 @@ class Search:
             seconds=self._seconds(),
             since_improvement=ledger.since_improvement,
             best=ledger.reached,
-            usage=self._used(),
+            usage=self._chooser.used(),
         )
 
     def _tell(self, kind: Literal["asking", "trying", "done", "duplicate", "silenced", "stopped"], **fields: Any) -> None:
