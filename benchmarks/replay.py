@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -154,7 +153,9 @@ def _replay(folder: str, policy: str, steps: str) -> None:
 
 
 def _peak_mb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    """The most memory this process had resident (``ru_maxrss`` would count its parent's before the exec)."""
+    status = Path("/proc/self/status").read_text()
+    return round(int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024, 1)
 
 
 def main() -> int:

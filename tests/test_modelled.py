@@ -13,10 +13,7 @@ from kevolve.models import Usage
 from kevolve.settings import Settings
 
 AGENT = SimpleNamespace(name="agent", limits=SimpleNamespace(tokens=400_000))
-CHOSEN = [
-    SimpleNamespace(model=SimpleNamespace(name="one:a"), weight=3.0),
-    SimpleNamespace(model=SimpleNamespace(name="two:b"), weight=1.0),
-]
+CHOSEN = [SimpleNamespace(model=SimpleNamespace(name=name), weight=weight) for name, weight in (("one:a", 3.0), ("two:b", 1.0))]
 
 
 def test_without_a_model_there_is_no_agent(tmp_path: Path):

@@ -139,9 +139,8 @@ class Chooser:
                 return "full"
             if arm.model and (most := self.allowance(arm)) is not None:
                 number = self.under_way.number + 1
-                language = languages[number % len(languages)]
-                who = dict(operator=arm.operator, model=arm.model, language=language)
-                return Ask(step=replace(step, number=number, seed=seed_of(self.seed, number), most=most, **who), decision=decision)
+                step = replace(step, operator=arm.operator, model=arm.model, language=languages[number % len(languages)], most=most)
+                return Ask(step=replace(step, number=number, seed=seed_of(self.seed, number)), decision=decision)
             if not arm.model and (fresh := self._answers(step, 1, (), (arm,))):
                 return Take(fresh=fresh, decision=decision)
         return None

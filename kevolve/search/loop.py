@@ -254,9 +254,8 @@ class Search:
         self._under_way.number = max(step.number for step in steps)
         self._under_way.events = max(max(step.proposed or 0, step.done or 0) for step in steps)
         mine = {step.node for step in steps}
-        self._under_way.structures = [
-            node for node in self._ledger.nodes if node.id in mine and node.proposal.model and bandit.is_structure(node)
-        ]
+        made = (node for node in self._ledger.nodes if node.id in mine and node.proposal.model)
+        self._under_way.structures = [node for node in made if bandit.is_structure(node)]
         waiting = [step for step in steps if step.state in ("asked", "proposed")]
         self._under_way.open = {step.number: step for step in waiting}
         for record in waiting:
