@@ -19,6 +19,9 @@ from kevolve.search.node import Graph, Proposal, model_failed
 from kevolve.search.step import Arm, Step
 
 
+LETS_GO_S = 120.0  # how long an evaluator may take to let go: a candidate's own deadlines, and no machine that never answers
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
     """What the evaluator says of one proposal. ``fitness``: as in ``Node``; ``seconds``: spent on this candidate."""
@@ -210,7 +213,7 @@ class Threads:
             self._closed = True
             self._changed.notify_all()
         for thread in self._evaluators if wait else ():
-            thread.join()
+            thread.join(LETS_GO_S)
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         try:
