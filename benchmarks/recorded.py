@@ -96,7 +96,7 @@ def replay(recorded: Path, folder: Path, policy: Policy, steps: int, *, pause_s:
     """Tell a recorded search again into ``folder``, from its beginning or from where it was killed there."""
     with GraphStore(recorded) as source, GraphStore(folder) as store:
         (was,) = source.searches()
-        recording = Recording.of(source.steps(was.id), source.nodes(SPEC, TARGET))
+        recording = Recording.of(source.steps(was.id), source.nodes(SPEC, TARGET), reason=was.reason)
 
         def told(progress: Progress) -> None:
             time.sleep(pause_s)

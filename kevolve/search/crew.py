@@ -18,7 +18,6 @@ from kevolve.models import ModelFailed, Usage
 from kevolve.search.node import Graph, Proposal, model_failed
 from kevolve.search.step import Arm, Step
 
-
 LETS_GO_S = 120.0  # how long an evaluator may take to let go: a candidate's own deadlines, and no machine that never answers
 
 

@@ -19,17 +19,27 @@ class Diverged(Exception):
 class Recording:
     """A search as it is stored: its steps and the nodes of its spec and target.
 
-    ``earlier``: the new id of each node that was there before the search, where it is replayed into another store.
+    ``earlier``: the new id of each node that was there before the search, where it is replayed into another store. ``reason``: why it
+    ended; a search that its time ended is ended after the last thing that it heard of.
     """
 
     steps: Mapping[int, StepRecord]
     nodes: Mapping[int, Node]
     earlier: Mapping[int, int] = field(default_factory=dict)
+    reason: str = ""
 
     @classmethod
-    def of(cls, steps: Iterable[StepRecord], nodes: Iterable[Node], earlier: Mapping[int, int] | None = None) -> Recording:
-        """From what ``GraphStore.steps`` and ``GraphStore.nodes`` return."""
-        return cls(steps={step.number: step for step in steps}, nodes={node.id: node for node in nodes}, earlier=dict(earlier or {}))
+    def of(
+        cls, steps: Iterable[StepRecord], nodes: Iterable[Node], *, earlier: Mapping[int, int] | None = None, reason: str = ""
+    ) -> Recording:
+        """From what ``GraphStore.steps``, ``GraphStore.nodes`` and ``GraphStore.searches`` return."""
+        known = {step.number: step for step in steps}
+        return cls(steps=known, nodes={node.id: node for node in nodes}, earlier=dict(earlier or {}), reason=reason)
+
+    @property
+    def events(self) -> int:
+        """How many things the search heard of."""
+        return max((max(step.proposed or 0, step.done or 0) for step in self.steps.values()), default=0)
 
     def proposal(self, number: int) -> Proposal | None:
         """What was proposed in a step; None where the search ended before."""
@@ -54,6 +64,7 @@ class Recorded:
         self._ids = dict(recording.earlier)  # recorded node -> replayed node
         self._seen = 0
         self._ended = False
+        self._last = recording.events if recording.reason.endswith(" minutes") else None
 
     def clock(self) -> float:
         """Seconds: none, then more than any budget, for a search that was stopped by its time."""
@@ -97,7 +108,9 @@ class Recorded:
             self._ended = True
             return None
         number = min(self._waiting, key=lambda step: self._waiting[step][0])
-        return self._waiting.pop(number)[1]
+        place, event = self._waiting.pop(number)
+        self._ended = place == self._last
+        return event
 
     def close(self, *, wait: bool) -> None:
         """Nothing is under way."""

@@ -18,7 +18,7 @@ from tests.search.test_loop import search
 
 def recording(store: GraphStore, **given) -> Recording:
     (record,) = store.searches()
-    return Recording.of(store.steps(record.id), store.nodes("s", "cpu"), **given)
+    return Recording.of(store.steps(record.id), store.nodes("s", "cpu"), reason=record.reason, **given)
 
 
 @pytest.mark.parametrize("policy", [BestFirst, Greedy])
