@@ -50,7 +50,11 @@ def run(folder: Path, policy: str, *, steps: int, kills: int, seed: int, most_s:
     caught: Counter[str] = Counter()
     killed = lost = twice = 0
     ended = False
-    while killed < kills and not ended and (said := _life(folder, policy, steps, pause_s, draw.uniform(0.0, most_s))) is not None:
+    while killed < kills and not ended:
+        said = _life(folder, policy, steps, pause_s, draw.uniform(0.0, most_s))
+        if said is None:
+            ended = True  # before its kill
+            break
         killed += 1
         told.update(said)
         with GraphStore(folder / "killed") as store:
@@ -114,7 +118,7 @@ def main() -> int:
             steps=arguments.steps,
             kills=arguments.kills,
             seed=arguments.seed,
-            most_s=0.8,
+            most_s=0.3,
             pause_s=0.005,
         )
     print(json.dumps(asdict(figures), indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from kevolve.models import Usage
 from kevolve.search.step import Arm
 
 if TYPE_CHECKING:
+    from kevolve.models.choosing import Weighted
+    from kevolve.models.prices import Prices
     from kevolve.operators import Operator
     from kevolve.settings import Settings
 
@@ -23,31 +26,34 @@ class Modelled:
     arms: tuple[Arm, ...]
 
 
-def modelled(settings: Settings, prices: Any = None) -> Modelled | None:
-    """The agent over the models that the user gave, or None where none were. ``prices``: the user's, by model.
+def modelled(settings: Settings) -> Modelled | None:
+    """The agent over the models that the user gave, or None where none were.
 
-    Raises ``kevolve.models.choosing.UnusableModel`` for a model that cannot be made: no package, no key, an unknown provider.
+    Raises ``kevolve.models.choosing.UnusableModel`` for a model that cannot be made (no package, no key, an unknown provider) and
+    ``kevolve.models.prices.UnreadablePrices``.
     """
     if not settings.models:
         return None
-    choosing, providers = import_module("kevolve.models.choosing"), import_module("kevolve.models.providers")
-    agents, library, diagnosis = (
-        import_module(f"kevolve.{name}") for name in ("operators.agent", "knowledge.library", "knowledge.diagnosis")
-    )
-    surroundings = providers.Surroundings(environment=os.environ, **({} if prices is None else {"prices": prices}))
-    chosen = choosing.choose(settings.models, surroundings)
+    from kevolve.models.choosing import choose
+    from kevolve.models.prices import load_prices
+    from kevolve.models.providers import Surroundings
+
+    names = ("operators.agent", "knowledge.library", "knowledge.diagnosis")
+    agents, library, diagnosis = (import_module(f"kevolve.{name}") for name in names)
+    prices = load_prices(settings.rootdir, os.environ)
+    chosen = choose(settings.models, Surroundings(environment=os.environ, prices=prices))
     documents = library.Library(settings.knowledge, cache=settings.store / "cache")
     workspaces = settings.store / "scratch"
     agent = agents.Agent([each.model for each in chosen], library=documents, diagnose=diagnosis.diagnose, workspaces=workspaces)
     return Modelled(operator=agent, arms=arms_of(agent, chosen, prices))
 
 
-def arms_of(agent: Any, chosen: Any, prices: Any = None) -> tuple[Arm, ...]:
+def arms_of(agent: Any, chosen: Sequence[Weighted], prices: Prices) -> tuple[Arm, ...]:
     """One arm a model: its weight, and the most that a step may cost by the agent's own limits and the user's price."""
     tokens = agent.limits.tokens
     arms = []
     for each in chosen:
-        price = prices.of(each.model.name) if prices is not None else None
+        price = prices.of(each.model.name)
         usd = price.cost_usd(Usage(output_tokens=tokens)) if price is not None else None
         arms.append(Arm(operator=agent.name, model=each.model.name, weight=each.weight, most=Usage(output_tokens=tokens, usd=usd)))
     return tuple(arms)

@@ -37,16 +37,16 @@ def test_the_agent_is_given_the_models_the_documents_and_a_folder(tmp_path: Path
         return AGENT
 
     stubs = {
-        "kevolve.models.choosing": SimpleNamespace(choose=lambda specs, surroundings: CHOSEN),
-        "kevolve.models.providers": SimpleNamespace(Surroundings=lambda **given: given),
         "kevolve.operators.agent": SimpleNamespace(Agent=agent),
         "kevolve.knowledge.library": SimpleNamespace(Library=lambda folders, cache: (folders, cache)),
         "kevolve.knowledge.diagnosis": SimpleNamespace(diagnose="diagnose"),
     }
+    monkeypatch.setattr("kevolve.models.choosing.choose", lambda specs, surroundings: CHOSEN)
     for name, stub in stubs.items():
         monkeypatch.setitem(sys.modules, name, stub)
     found = modelled(Settings(rootdir=tmp_path, models=("one:a=3", "two:b"), knowledge=(tmp_path,)))
     assert found is not None
     assert [arm.model for arm in found.arms] == made["models"] == ["one:a", "two:b"]
+    assert [(arm.weight, arm.most.usd) for arm in found.arms] == [(3.0, None), (1.0, None)]
     assert made["library"] == ((tmp_path,), tmp_path / ".kevolve" / "cache")
     assert made["diagnose"] == "diagnose"
