@@ -22,7 +22,7 @@ SAMPLES = (
         example=lambda: (Tensor(2, 5, 11), Tensor(7, 5, 3), Tensor(7)),
         templates={"cpp": "conv1d_padded.cpp.jinja", "triton": "conv1d_padded.py.jinja"},
         knobs={
-            "cpp": {"length": (48, 32, 64), "channels": (4, 8, 2), "grain": (16384, 4096, 65536)},
+            "cpp": {"high": (6, 8, 4), "wide": (3, 2, 4), "grain": (16384, 4096, 65536)},
             "triton": {
                 "layout": ("packed", "direct"),
                 "taps": ("inner", "flat"),

@@ -24,7 +24,7 @@ SAMPLES = (
         example=lambda: (Tensor(2, 3, 5), Tensor(2, 3, 7)),
         templates={"cpp": "factorisation_machine.cpp.jinja", "triton": "factorisation_machine.py.jinja"},
         knobs={
-            "cpp": {"columns": (64, 32, 128), "grain": (16384, 4096, 65536)},
+            "cpp": {"high": (6, 4, 8), "wide": (2, 3, 4), "grain": (16384, 4096, 65536)},
             "triton": {
                 "form": ("gram", "interactions"),
                 "cols": (128, 32, 64, 256),
