@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = tuple[Any, ...]  # a setting: one value a knob, in the knobs' order
 
+WORTHWHILE = 1e-5  # expected improvement of the fitness, as a part of it, below which nothing more is proposed
+
 _RATES = (0.03, 0.1, 0.3, 0.8, 2.0, 5.0)  # how fast likeness falls along a knob's ladder
 _RATE = 0.5  # before anything is known
 _PRIOR = 0.5  # how much it takes to move from there
 _NOISES = (1e-3, 3e-2)  # of a measurement, as a part of the variance
 _SUM = 0.5  # of the likeness, what adds up over the knobs
 _SWEEPS = 2
+_SLIGHT = 0.01  # spread of the results below which they are taken for equal
 _FEW = 3  # results from which the rates are fitted
 _MOST = 96  # results that are fitted to: the fittest, and the latest
 _WORKING, _DOUBT = 0.9, 0.05  # of settings nothing is known of; noise of whether one works
@@ -68,7 +71,8 @@ def choose(
 ) -> list[Values]:
     """At most ``count`` of ``candidates``, the most promising first. ``fitness``: what is known by setting, 0 where it fails.
 
-    A second choice supposes that the first turned out as expected. Equally promising ones are drawn by ``random``.
+    A second choice supposes that the first turned out as expected. Equally promising ones are drawn by ``random``. Empty where no
+    candidate is expected to gain ``WORTHWHILE``.
     """
     working = _recent({setting: math.log(value) for setting, value in fitness.items() if value > 0})
     left, chosen = list(candidates), list[Values]()
@@ -78,9 +82,12 @@ def choose(
     rates, noise = _fitted(ladders, list(working), _standard(working))
     works = _chances(ladders, fitness, left)
     known, results = list(working), _standard(working)
+    scale = max(float(np.std(list(working.values()))), _SLIGHT) if len(working) > _FEW else math.inf
     while left and len(chosen) < count:
         mean, deviation = _posterior(ladders, known, results, left, rates, noise)
         score = _improvement(mean, deviation, float(results.max())) * works
+        if float(score.max()) * scale < WORTHWHILE:
+            break
         place = _drawn(score, random)
         known, results = [*known, left[place]], np.append(results, mean[place])
         chosen.append(left.pop(place))

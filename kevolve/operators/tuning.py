@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from kevolve import registry
 from kevolve.evaluate.outcome import Status
 from kevolve.operators import samples, tune_lines
-from kevolve.search.node import Graph, Node, Proposal
+from kevolve.search.node import Node, Proposal
 
 if TYPE_CHECKING:
     from kevolve.operators import Context
@@ -89,7 +89,7 @@ class Tuning:
             return []
         from kevolve.operators import surrogate  # numpy, where something is tuned
 
-        names, chance = sorted(tunable.knobs), _chance(context, tried)
+        names, chance = sorted(tunable.knobs), random.Random(getattr(step, "seed", 0))
         knobs = {name: tunable.knobs[name] for name in names}
         unseen = _candidates(knobs, tried, chance)
         chosen = surrogate.choose(knobs, tried.fitness, unseen, count, chance)
@@ -151,11 +151,6 @@ def _present(knobs: Mapping[str, Any], tunable: Tunable) -> dict[str, Any]:
     """The knobs the family has now; values it no longer offers fall back to the default."""
     offered = tunable.knobs.items()
     return {name: value if (value := knobs.get(name, values[0])) in values else values[0] for name, values in offered}
-
-
-def _chance(context: Context, tried: _Tried) -> random.Random:
-    """Chance that follows from the search's and from what is known: equal graphs give equal proposals."""
-    return random.Random(f"{context.random.getrandbits(62)}:{len(tried.nodes)}")
 
 
 def _candidates(knobs: Mapping[str, Sequence[Any]], tried: _Tried, chance: random.Random) -> list[Setting]:
