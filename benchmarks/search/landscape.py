@@ -15,7 +15,10 @@ FOLDER = Path(__file__).parent / "landscapes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landscape:
-    """``knobs``: each knob's values, the default first. ``times_us``: by setting, in the order of ``knobs``; None where it fails."""
+    """``knobs``: each knob's values, first the sample's default at the time.
+
+    ``times_us``: by setting, in the order of ``knobs``; None where it fails.
+    """
 
     name: str
     about: Mapping[str, Any]

@@ -1,8 +1,9 @@
 """Replay measured landscapes: how many evaluations until a setting within 5% of the best is found.
 
 ``python -m benchmarks.search.replay`` for every policy there is, each with the operator ``tuning`` under it, and for random search, which
-draws settings without repeating any. A policy's search begins where a real one does: with the sample's default setting. A setting that
-fails counts as an evaluation, as in a real search. One candidate at a time. Prints a table; ``--json`` keeps every seed's count.
+draws settings without repeating any. A policy's search begins where a real one does: with the setting that was the sample's default
+before it was measured, or with ``--start random`` anywhere. A setting that fails counts as an evaluation. One candidate at a time.
+Prints a table; ``--json`` keeps every seed's count.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
@@ -29,6 +30,7 @@ from kevolve.operators.tuning import Tuning
 from kevolve.search.node import Graph, Node, Proposal
 
 RANDOM, RANDOM_FROM_DEFAULT = "random", "random from the default"
+STARTS = ("default", "random")
 NEAR = 1.05  # of the best time
 GOAL = 0.25  # of random search's evaluations
 
@@ -82,42 +84,41 @@ class Recorded:
         )
 
 
-def evaluations(landscape: Landscape, method: str, seed: int) -> int:
-    """Evaluations until a setting within 5% of the best, by policy ``method`` or by random search."""
-    good = NEAR * landscape.best_us
-    order = random_search if method in (RANDOM, RANDOM_FROM_DEFAULT) else policy_search
-    for count, time_us in enumerate(order(landscape, method, seed), 1):
+def evaluations(landscape: Landscape, method: str, start: str, seed: int) -> int:
+    """Evaluations until a setting within 5% of the best, by policy ``method`` or by random search. ``start``: of ``STARTS``."""
+    good, settings = NEAR * landscape.best_us, order_of(landscape, start if method != RANDOM else "random", seed)
+    random_search = (landscape.times_us[setting] for setting in settings)
+    times = random_search if method in (RANDOM, RANDOM_FROM_DEFAULT) else policy_search(landscape, method, settings, seed)
+    for count, time_us in enumerate(times, 1):
         if time_us is not None and time_us <= good:
             return count
     return len(landscape.times_us)  # it had nothing more to propose
 
 
-def random_search(landscape: Landscape, method: str, seed: int) -> Iterator[float | None]:
-    """The times of all settings in random order."""
-    drawn = random.Random(seed)
+def order_of(landscape: Landscape, start: str, seed: int) -> list[tuple[Any, ...]]:
+    """All settings in random order, behind the default where that is the start."""
     settings = list(landscape.times_us)
-    drawn.shuffle(settings)
-    if method == RANDOM_FROM_DEFAULT:
+    random.Random(seed).shuffle(settings)
+    if start == "default":
         default = tuple(values[0] for values in landscape.knobs.values())
         settings.sort(key=lambda setting: setting != default)
-    for setting in settings:
-        yield landscape.times_us[setting]
+    return settings
 
 
-def policy_search(landscape: Landscape, method: str, seed: int) -> Iterator[float | None]:
-    """The times of the settings that ``tuning`` proposes under a policy."""
+def policy_search(landscape: Landscape, method: str, drafts: Sequence[tuple[Any, ...]], seed: int) -> Iterator[float | None]:
+    """The times of what ``tuning`` proposes under a policy. A draft is the next of ``drafts``, until one of them works."""
     family, policy = Recorded(landscape=landscape), registry.load("policies", method)
-    tuning = Tuning(lambda _context: {family.name: family})
+    tuning, left = Tuning(lambda _context: {family.name: family}), iter(drafts)
     nodes: list[Node] = []
-    while (proposal := proposed(family, policy, tuning, nodes, seed)) is not None:
+    while (proposal := proposed(family, policy, tuning, left, nodes, seed)) is not None:
         nodes.append(family.node(len(nodes) + 1, proposal))
         yield 1e3 / nodes[-1].fitness if nodes[-1].works else None
 
 
-def proposed(family: Recorded, policy: Any, tuning: Tuning, nodes: Sequence[Node], seed: int) -> Proposal | None:
+def proposed(
+    family: Recorded, policy: Any, tuning: Tuning, drafts: Iterator[tuple[Any, ...]], nodes: Sequence[Node], seed: int
+) -> Proposal | None:
     """The next candidate: of the first step that the policy wants and somebody has a proposal for."""
-    from dataclasses import replace
-
     from kevolve.search.step import Around, Step, seed_of
 
     exhausted: list[Step] = []
@@ -127,8 +128,8 @@ def proposed(family: Recorded, policy: Any, tuning: Tuning, nodes: Sequence[Node
         steps = [replace(step, seed=seed_of(seed, number)) for step in policy.ask(graph, 1, ())]
         if not steps:
             return None
-        if not steps[0].parents and not nodes:
-            return family.proposal({name: values[0] for name, values in family.knobs.items()}, operator="samples")
+        if not steps[0].parents and not any(node.works for node in nodes):
+            return family.proposal(dict(zip(family.knobs, next(drafts), strict=True)), operator="samples")
         context: Any = SimpleNamespace(graph=graph, language="triton")
         found = tuning.propose(context, steps[0], 1)
         if found:
@@ -136,13 +137,13 @@ def proposed(family: Recorded, policy: Any, tuning: Tuning, nodes: Sequence[Node
         exhausted.append(steps[0])
 
 
-def compare(landscapes: Sequence[Landscape], methods: Sequence[str], seeds: int, jobs: int) -> list[dict[str, Any]]:
+def compare(landscapes: Sequence[Landscape], methods: Sequence[str], start: str, seeds: int, jobs: int) -> list[dict[str, Any]]:
     """One result a landscape and method."""
     work = [(landscape, method) for landscape in landscapes for method in methods]
     results = []
     with ProcessPoolExecutor(jobs) as pool:
         for landscape, method in work:
-            counts = list(pool.map(partial(evaluations, landscape, method), range(seeds), chunksize=4))
+            counts = list(pool.map(partial(evaluations, landscape, method, start), range(seeds), chunksize=4))
             low, middle, high = quantiles(counts, n=4, method="inclusive")
             results.append(
                 dict(landscape=landscape.name, method=method, median=middle, quartiles=[low, high], most=max(counts), counts=counts)
@@ -194,19 +195,21 @@ def main(landscapes: Callable[[Path], list[Landscape]] = stored) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of landscapes")
     parser.add_argument("--policies", nargs="+", default=list(registry.names("policies")))
+    parser.add_argument("--start", choices=STARTS, default="default")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
     found = landscapes(arguments.folder)
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the matrices are small
-    results = compare(found, [*arguments.policies, RANDOM, RANDOM_FROM_DEFAULT], arguments.seeds, arguments.jobs)
+    methods = [*arguments.policies, RANDOM, *([RANDOM_FROM_DEFAULT] if arguments.start == "default" else [])]
+    results = compare(found, methods, arguments.start, arguments.seeds, arguments.jobs)
     print(tabulate(about(found), headers="keys"), "\n")
     print(tabulate(rows(results), headers="keys"))
     for name, part in verdict(results).items():
         print(f"{name}: the best policy needs {part:.0%} of random search's evaluations ({'at most' if part <= GOAL else 'more than'} 25%)")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"landscapes": about(found), "results": results}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"start": arguments.start, "landscapes": about(found), "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

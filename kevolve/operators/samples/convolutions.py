@@ -24,10 +24,10 @@ SAMPLES = (
         knobs={
             "cpp": {"high": (6, 8, 4), "wide": (3, 2, 4), "grain": (16384, 4096, 65536)},
             "triton": {
-                "layout": ("packed", "direct"),
+                "layout": ("direct", "packed"),
                 "taps": ("inner", "flat"),
                 "cols": (128, 64, 256),
-                "out_channels": (32, 64, 128),
+                "out_channels": (128, 64, 32),
                 "in_channels": (32, 16, 64),
                 "num_warps": (4, 8),
                 "num_stages": (3, 2, 4),

@@ -58,9 +58,9 @@ _RMS_KNOBS = _KNOBS | {
     | {
         "programs": (264, 132, 396, 528, 1056),
         "elements_per_thread": (16, 4, 8, 32),
-        "num_stages": (4, 1, 2, 3),
+        "num_stages": (3, 2, 1, 4),
         "weights": ("held", "reread"),  # in registers from row to row, or from the cache for each
-        "stream": ("plain", "once"),  # whether the caches are told that rows are not read again
+        "stream": ("once", "plain"),  # whether the caches are told that rows are not read again
         "add_cols": (32, 128),
     },
 }
