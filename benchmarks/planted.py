@@ -66,6 +66,8 @@ PLACES = {
     "mbdt": Place(argument="batch", seen="x.size(1)", largest=1000),
     "batch_event_truncate": Place(argument="users", seen="outer_lengths.size(1)", largest=50),
     "embedding_bag": Place(argument="dim", seen="table.size(1)", largest=500),
+    "wukong_fm": Place(argument="rank", seen="y.size(2)", largest=500),
+    "conv1d": Place(argument="length", seen="x.size(2)", largest=500),
 }
 
 

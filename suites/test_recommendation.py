@@ -156,3 +156,23 @@ def embedding_bag_inputs(arguments, generator):
     offsets[1:] = torch.randint(0, 2 * pooling + 1, (bags,), generator=generator).cumsum(0)
     indices = torch.randint(0, vocabulary, (int(offsets[-1]),), generator=generator)
     return table, scale, indices, offsets
+
+
+@kevolve.kernel(
+    recommendation.wukong_fm,
+    min_speedup=1.5,
+    vary=dict(batch=sizes(0, 16), features=sizes(1, 80), dim=sizes(1, 256), rank=sizes(1, 512)),
+)
+@pytest.mark.parametrize(
+    "batch, features, dim, rank, dtype",
+    [
+        pytest.param(64, 24, 224, 448, "float32", marks=on("cpu")),
+        pytest.param(16, 40, 224, 448, "float16", marks=on("cpu")),
+        pytest.param(1024, 24, 224, 2198, "float16", marks=on("cuda")),
+        pytest.param(1024, 40, 224, 448, "float16", marks=on("cuda")),
+        pytest.param(1024, 48, 224, 448, "float16", marks=on("cuda")),
+    ],
+)
+def test_wukong_fm(batch, features, dim, rank, dtype):
+    """The paper's sizes; on the CPU a few of a batch."""
+    return Tensor(batch, features, dim, dtype=dtype), Tensor(batch, features, rank, dtype=dtype)

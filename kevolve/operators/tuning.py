@@ -1,28 +1,32 @@
-"""The operator ``tuning``: a neighbour search over the knobs of a family, stateless over the graph.
+"""The operator ``tuning``: a search over the knobs of a family, stateless over the graph.
 
-Around the family's best node: every change of one knob not yet tried, the knobs that mattered most first; then two changes at once that
-were each about as good as the best. A better node moves the neighbourhood; when there is nothing left to change, it proposes nothing.
+A family is a sample with knobs, or any kernel whose lines say what may be tuned (``tune_lines``). What the graph holds of the family
+is modelled (``surrogate``), and the settings with the greatest expected improvement are proposed. When every setting is known, nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from kevolve import registry
 from kevolve.evaluate.outcome import Status
-from kevolve.operators import samples
-from kevolve.search.node import Graph, Node, Proposal
+from kevolve.operators import samples, tune_lines
+from kevolve.search.node import Node, Proposal
 
 if TYPE_CHECKING:
     from kevolve.operators import Context
+    from kevolve.operators.tune_lines import Written
     from kevolve.search.policies import Step
 
-NEARLY = 0.98  # a change that gives this part of the best's fitness is worth combining with another
+MOST_CANDIDATES = 2048  # settings that are compared; of larger spaces the neighbours of the best, and some drawn from all
+_CENTRES = 3  # settings whose neighbours are candidates
 
-Setting: TypeAlias = tuple[tuple[str, Any], ...]
+Setting: TypeAlias = tuple[Any, ...]  # one value a knob, in the order of the knobs' names
 
 
 class Tunable(Protocol):
@@ -49,9 +53,9 @@ class _Tried:
 
     nodes: Mapping[Setting, Node]
 
-    def fitness(self, setting: Setting) -> float:
-        node = self.nodes[setting]
-        return node.fitness if node.works else 0.0
+    @property
+    def fitness(self) -> dict[Setting, float]:
+        return {setting: node.fitness if node.works else 0.0 for setting, node in self.nodes.items()}
 
     def best(self) -> Node | None:
         working = [node for node in self.nodes.values() if node.works and node.fitness > 0]
@@ -59,100 +63,113 @@ class _Tried:
 
 
 class Tuning:
-    """Changes the knobs of families that other operators drafted."""
+    """Changes the knobs of families that other operators drafted, and the lines that a kernel marks."""
 
     name = "tuning"
 
-    def __init__(self, tunables: Callable[[Context], Mapping[str, Tunable]] | None = None) -> None:
-        """``tunables``: the families of a context by name; those of ``samples`` by default."""
+    def __init__(
+        self,
+        tunables: Callable[[Context], Mapping[str, Tunable]] | None = None,
+        language: Callable[[str], Written] | None = None,
+    ) -> None:
+        """``tunables``: the families of a context by name; those of ``samples`` by default. ``language``: by name."""
         self._tunables = tunables or samples.families
+        self._language = language or _registered
+        self._current: dict[tuple[str, str, str, str], Setting | None] = {}  # by spec, family, language and source: what it sets
 
     def propose(self, context: Context, step: Step, count: int) -> list[Proposal]:
-        """Neighbours of the best node of the parent's family. Nothing for drafts, and nothing where no speed is known."""
-        family = next((name for parent in step.parents if (name := _family_of(context.graph, parent))), None)
-        if family is None or (tunable := self._tunables(context).get(family)) is None:
+        """Promising settings of the parent's family. Nothing for drafts, and nothing where no speed is known."""
+        found = (self._tunable(context, parent) for parent in step.parents)
+        tunable = next((each for each in found if each is not None), None)
+        if tunable is None:
             return []
-        tried = _tried(context.graph, tunable, context.language)
+        tried = self._tried(context, tunable)
         best = tried.best()
         if best is None or best.outcome.status is Status.NOT_MEASURED:
             return []
-        here = _setting(best.proposal.knobs, tunable)
-        changes = [*_single(here, tunable, tried), *_double(here, tried)]
-        unseen = [setting for setting in dict.fromkeys(changes) if setting not in tried.nodes]
-        return [tunable.proposal(dict(setting), operator=self.name, parents=(best.id,), memory=step.memory) for setting in unseen[:count]]
+        from kevolve.operators import surrogate  # numpy, where something is tuned
+
+        names, chance = sorted(tunable.knobs), random.Random(getattr(step, "seed", 0))
+        knobs = {name: tunable.knobs[name] for name in names}
+        unseen = _candidates(knobs, tried, chance)
+        chosen = surrogate.choose(knobs, tried.fitness, unseen, count, chance)
+        settings = [dict(zip(names, setting, strict=True)) for setting in chosen]
+        return [tunable.proposal(setting, operator=self.name, parents=(best.id,), memory=step.memory) for setting in settings]
+
+    def _tunable(self, context: Context, node_id: int) -> Tunable | None:
+        """The family of a node, or of a node with the same text (a kernel file that was once drafted here); else its marked lines."""
+        node = next((node for node in context.graph.nodes if node.id == node_id), None)
+        if node is None:
+            return None
+        alike = (other.proposal.family for other in context.graph.nodes if other.normal_hash == node.normal_hash and other.proposal.family)
+        known = self._tunables(context).get(node.proposal.family or next(alike, ""))
+        return known or self._marked(node, context.language)
+
+    def _marked(self, node: Node, language: str) -> tune_lines.Marked | None:
+        if node.proposal.language != language or tune_lines.PREFIX not in node.proposal.source:
+            return None
+        return tune_lines.marked(node.proposal.source, self._language(language))
+
+    def _tried(self, context: Context, tunable: Tunable) -> _Tried:
+        """The family's nodes by setting, in the order in which they were completed."""
+        nodes: dict[Setting, Node] = {}
+        for node in context.graph.nodes:
+            setting = self._setting(node, context, tunable)
+            if setting is not None:
+                known = nodes.get(setting)
+                if known is None or (node.works and node.fitness > known.fitness):
+                    nodes[setting] = node
+        return _Tried(nodes=nodes)
+
+    def _setting(self, node: Node, context: Context, tunable: Tunable) -> Setting | None:
+        """What a node sets of the family, or None: those of an older template, whose text is another, say nothing of this one."""
+        if node.proposal.language != context.language:
+            return None
+        key = (node.spec_hash, tunable.name, node.proposal.language, node.source_hash)
+        if key not in self._current:
+            self._current[key] = self._read(node, context.language, tunable)
+        return self._current[key]
+
+    def _read(self, node: Node, language: str, tunable: Tunable) -> Setting | None:
+        names = sorted(tunable.knobs)
+        if tunable.name.startswith(tune_lines.PREFIX):
+            marked = self._marked(node, language)
+            return tuple(marked.setting[name] for name in names) if marked is not None and marked.name == tunable.name else None
+        if node.proposal.family != tunable.name:
+            return None
+        setting = _present(node.proposal.knobs, tunable)
+        same = tunable.proposal(setting, operator="").source == node.proposal.source
+        return tuple(setting[name] for name in names) if same else None
 
 
-def _family_of(graph: Graph, node_id: int) -> str:
-    """The family of a node, or of a node with the same text (a kernel file that was once drafted here)."""
-    found = next((node for node in graph.nodes if node.id == node_id), None)
-    if found is None:
-        return ""
-    alike = (node.proposal.family for node in graph.nodes if node.normal_hash == found.normal_hash and node.proposal.family)
-    return found.proposal.family or next(alike, "")
+def _registered(name: str) -> Written:
+    found: Written = registry.load("languages", name)
+    return found
 
 
-def _setting(knobs: Mapping[str, Any], tunable: Tunable) -> Setting:
+def _present(knobs: Mapping[str, Any], tunable: Tunable) -> dict[str, Any]:
     """The knobs the family has now; values it no longer offers fall back to the default."""
-    offered = sorted(tunable.knobs.items())
-    return tuple((name, value if (value := knobs.get(name, values[0])) in values else values[0]) for name, values in offered)
+    offered = tunable.knobs.items()
+    return {name: value if (value := knobs.get(name, values[0])) in values else values[0] for name, values in offered}
 
 
-def _tried(graph: Graph, tunable: Tunable, language: str) -> _Tried:
-    """The family's nodes by setting; those of an older template, whose text is another, say nothing of this one."""
-    nodes: dict[Setting, Node] = {}
-    texts: dict[Setting, str] = {}
-    for node in graph.nodes:
-        if node.proposal.family == tunable.name and node.proposal.language == language:
-            setting = _setting(node.proposal.knobs, tunable)
-            if setting not in texts:
-                texts[setting] = tunable.proposal(dict(setting), operator="").source
-            known = nodes.get(setting)
-            if texts[setting] == node.proposal.source and (known is None or (node.works and node.fitness > known.fitness)):
-                nodes[setting] = node
-    return _Tried(nodes=nodes)
+def _candidates(knobs: Mapping[str, Sequence[Any]], tried: _Tried, chance: random.Random) -> list[Setting]:
+    """Settings not yet tried: all of a small space, else those near the fittest and a sample of the others."""
+    values = list(knobs.values())
+    if math.prod(len(each) for each in values) <= MOST_CANDIDATES:
+        return [setting for setting in itertools.product(*values) if setting not in tried.nodes]
+    fitness = tried.fitness
+    centres = sorted(fitness, key=lambda setting: -fitness[setting])[:_CENTRES]
+    near = [setting for centre in centres for setting in _neighbours(centre, values, chance)]
+    drawn = [tuple(chance.choice(each) for each in values) for _ in range(MOST_CANDIDATES // 2)]
+    unseen = [setting for setting in dict.fromkeys([*near, *drawn]) if setting not in tried.nodes]
+    return unseen[:MOST_CANDIDATES]
 
 
-def _changed(setting: Setting, name: str, value: Any) -> Setting:
-    return tuple((knob, value if knob == name else held) for knob, held in setting)
-
-
-def _single(here: Setting, tunable: Tunable, tried: _Tried) -> list[Setting]:
-    """One knob changed: knobs never varied first, then those that mattered most; near values before far ones."""
-    effects = _effects(tried)
-    ranked: list[tuple[float, int, str, Setting]] = []
-    for name, held in here:
-        ladder = _ladder(tunable.knobs[name])
-        place = ladder.index(held) if held in ladder else 0
-        for distance, value in ((abs(rung - place), value) for rung, value in enumerate(ladder) if value != held):
-            ranked.append((-effects.get(name, math.inf), distance, name, _changed(here, name, value)))
-    return [setting for *_rank, setting in sorted(ranked, key=lambda entry: entry[:3])]
-
-
-def _ladder(values: Sequence[Any]) -> list[Any]:
-    """Values in order of size, where they have one."""
-    numbers = all(isinstance(value, int | float) for value in values)
-    return sorted(values) if numbers else list(values)
-
-
-def _effects(tried: _Tried) -> dict[str, float]:
-    """By knob, the largest gain or loss (log ratio) between two settings that differ in it alone."""
-    working = {setting: tried.fitness(setting) for setting in tried.nodes if tried.fitness(setting) > 0}
-    effects: dict[str, float] = {}
-    for (first, one), (second, other) in itertools.combinations(working.items(), 2):
-        different = [name for (name, held), (_, value) in zip(first, second, strict=True) if held != value]
-        if len(different) == 1:
-            effects[different[0]] = max(effects.get(different[0], 0.0), abs(math.log(one / other)))
-    return effects
-
-
-def _double(here: Setting, tried: _Tried) -> list[Setting]:
-    """Two knobs changed at once, where each change alone came close to the best; the most promising pairs first."""
-    bar = NEARLY * tried.fitness(here)
-    good: list[tuple[float, str, Any]] = []
-    for setting in tried.nodes:
-        different = [(name, value) for (name, held), (_, value) in zip(here, setting, strict=True) if held != value]
-        if len(different) == 1 and tried.fitness(setting) >= bar:
-            good.append((tried.fitness(setting), *different[0]))
-    good.sort(key=lambda change: (-change[0], change[1], str(change[2])))
-    pairs = [(one, other) for one, other in itertools.combinations(good, 2) if one[1] != other[1]]
-    return [_changed(_changed(here, one[1], one[2]), other[1], other[2]) for one, other in pairs]
+def _neighbours(centre: Setting, values: Sequence[Sequence[Any]], chance: random.Random) -> Iterator[Setting]:
+    """Every change of one knob, and some of two."""
+    single = [(*centre[:place], value, *centre[place + 1 :]) for place, each in enumerate(values) for value in each]
+    yield from single
+    for _ in range(MOST_CANDIDATES // (4 * _CENTRES)):
+        one, place = chance.choice(single), chance.randrange(len(values))
+        yield (*one[:place], chance.choice(values[place]), *one[place + 1 :])

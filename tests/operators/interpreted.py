@@ -20,7 +20,7 @@ from torch.nn import functional
 from kevolve.languages.triton import Triton
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.targets.cpu import CPU
-from reference_ops import recommendation
+from reference_ops import convolutions, recommendation
 
 EPS = 1e-6
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -206,12 +206,54 @@ def embedding_cases() -> Iterator[Case]:
     yield "strided", (table, scale, indices, offsets), formula, {}
 
 
+def settings_of(name: str, count: int) -> list[dict[str, Any]]:
+    """The default setting, then others, in which every value of every knob comes up."""
+    knobs = next(sample for sample in SAMPLES if sample.name == name).knobs["triton"]
+    return [
+        {knob: values[(number // (1 + place % 2)) % len(values)] for place, (knob, values) in enumerate(knobs.items())}
+        for number in range(count)
+    ]
+
+
+def product_cases(name: str) -> Iterator[Case]:
+    """Sizes around a tile in every direction, in many settings; the interpreter's products know no bfloat16."""
+    if name == "factorisation_machine":
+        sizes: list[tuple[int, ...]] = [(2, rows, 9, 11) for rows in (1, 15, 16, 17, 64, 65, 70)] + [
+            (1, 20, dim, 9) for dim in (1, 32, 33, 70)
+        ]
+        sizes += [(1, 5, 8, rank) for rank in (1, 31, 32, 33, 70, 130)] + [(0, 3, 4, 5), (3, 0, 4, 5), (2, 24, 40, 48)]
+    else:
+        sizes = [(2, channels, 5, 9) for channels in (1, 16, 17, 33, 70)] + [(1, 5, out, 9) for out in (1, 31, 33, 65)]
+        sizes += [(1, 3, 4, length) for length in (1, 2, 63, 64, 65, 130)] + [(0, 3, 4, 5), (2, 24, 40, 48)]
+    for index, (size, knobs) in enumerate(zip(sizes, settings_of(name, len(sizes)), strict=True)):
+        dtype = FLOATS[2 * (index % 2)]
+        made = [torch.randn(shape).to(dtype) for shape in product_shapes(name, size)]
+        yield f"{dtype} {size} {knobs}", tuple(made), FORMULAS[name], knobs
+    moved = [torch.randn(shape).transpose(0, -1).contiguous().transpose(0, -1) for shape in product_shapes(name, (3, 5, 6, 7))]
+    yield "strides", tuple(moved), FORMULAS[name], {}
+
+
+def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
+    batch, one, two, three = size
+    if name == "factorisation_machine":
+        return [(batch, one, two), (batch, one, three)]
+    return [(batch, one, three), (two, one, 3), (two,)]
+
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "factorisation_machine": recommendation.wukong_fm,
+    "conv1d_padded": convolutions.conv1d,
+}
+
+
 def cases(name: str) -> Iterator[Case]:
     """All cases of one sample."""
     if name in ROW_FORMULAS:
         return row_cases(name)
     if name in ("map_id", "mbdt"):
         return search_cases(name)
+    if name in FORMULAS:
+        return product_cases(name)
     return {"cross_entropy": cross_entropy_cases, "batch_event_truncate": truncate_cases, "embedding_bag": embedding_cases}[name]()
 
 

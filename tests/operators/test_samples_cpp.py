@@ -43,6 +43,8 @@ INPUTS = {
     "mbdt": ("x", "borders"),
     "batch_event_truncate": ("outer_lengths", "inner_lengths", "values", "max_events"),
     "embedding_bag": ("table", "scale", "indices", "offsets"),
+    "factorisation_machine": ("features", "ranks"),
+    "conv1d_padded": ("signal", "filters", "bias"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
 ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt" and not name.endswith("_keepdim")]
@@ -322,6 +324,33 @@ def test_embedding_bag_agrees_at_every_size(built: Any) -> None:
         strided = (table.T.contiguous().T, *(value.repeat_interleave(2)[::2] for value in (scale, indices, offsets)))
         expect_close(kernel(table, scale, indices, offsets), expected, torch.float32)
         expect_close(kernel(*strided), expected, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_factorisation_machine_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("factorisation_machine"), BY_NAME["factorisation_machine"].patterns[0]
+    sizes = [(batch, 5, 7, 9) for batch in (0, 1, 3)] + [(2, rows, 20, 40) for rows in (0, *range(1, 15), 30)]
+    sizes += [(2, 7, dim, 5) for dim in (1, 15, 16, 17, 33)] + [(1, 5, 3, rank) for rank in SWEEP]
+    for batch, rows, dim, rank in sizes:
+        x, y = torch.randn(batch, rows, dim).to(dtype), torch.randn(batch, rows, rank).to(dtype)
+        expect_close(kernel(x, y), pattern(*wide((x, y))), dtype)
+        moved = (x.transpose(0, 2).contiguous().transpose(0, 2), y.repeat_interleave(2, -1)[..., ::2])
+        expect_close(kernel(*moved), pattern(*wide((x, y))), dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_convolution_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("conv1d_padded"), BY_NAME["conv1d_padded"].patterns[0]
+    sizes = [(batch, 3, 5, 7, 3) for batch in (0, 1, 4)] + [(2, channels, 3, 10, 3) for channels in range(1, 9)]
+    sizes += [(2, 3, out, 10, 3) for out in range(1, 15)] + [(1, 2, 3, length, 3) for length in SWEEP]
+    sizes += [(1, 2, 3, 12, taps) for taps in (1, 2, 4, 5)]
+    for batch, channels, out, length, taps in sizes:
+        x, weight = torch.randn(batch, channels, length).to(dtype), torch.randn(out, channels, taps).to(dtype)
+        bias = torch.randn(out).to(dtype)
+        expected = pattern(*wide((x, weight, bias)))
+        expect_close(kernel(x, weight, bias), expected, dtype)
+        moved = (x.transpose(0, 1).contiguous().transpose(0, 1), weight.repeat_interleave(2, -1)[..., ::2], bias.repeat_interleave(2)[::2])
+        expect_close(kernel(*moved), expected, dtype)
 
 
 @pytest.mark.parametrize("name", sorted(INPUTS))

@@ -22,6 +22,7 @@ GROUPS = [
     ["softmax", "log_softmax", "swiglu", "geglu_tanh"],
     [f"row_{reduction}{kept}" for reduction in ("sum", "mean", "amax", "amin", "logsumexp") for kept in ("", "_keepdim")],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
+    ["factorisation_machine", "conv1d_padded"],
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -61,6 +62,8 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "mbdt": (x, x[:, :64]),
         "batch_event_truncate": (integers.view(2, 32), integers, vector[:64], 3),
         "embedding_bag": (torch.zeros(64, 128, dtype=torch.int8), torch.zeros(64), integers, integers),
+        "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
+        "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
     return special.get(name, (x, *([vector] * (len(sample.example()) - 1))))

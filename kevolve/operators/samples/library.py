@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from kevolve.operators.samples import (
+    convolutions,
     cross_entropies,
     embeddings,
+    factorisation,
     gated,
     jagged,
     norms,
@@ -25,4 +27,6 @@ SAMPLES: tuple[Sample, ...] = (
     *searches.SAMPLES,
     *jagged.SAMPLES,
     *embeddings.SAMPLES,
+    *factorisation.SAMPLES,
+    *convolutions.SAMPLES,
 )

@@ -53,6 +53,17 @@ _KNOBS: dict[str, dict[str, tuple[Any, ...]]] = {
         "num_stages": (4, 3, 1),
     },
 }
+_RMS_KNOBS = _KNOBS | {
+    "triton": _KNOBS["triton"]
+    | {
+        "programs": (264, 132, 396, 528, 1056),
+        "elements_per_thread": (16, 4, 8, 32),
+        "num_stages": (3, 2, 1, 4),
+        "weights": ("held", "reread"),  # in registers from row to row, or from the cache for each
+        "stream": ("once", "plain"),  # whether the caches are told that rows are not read again
+        "add_cols": (32, 128),
+    },
+}
 
 SAMPLES = (
     Sample(
@@ -62,7 +73,7 @@ SAMPLES = (
         example=lambda: (Tensor(6, 10), Tensor(6, 10), Tensor(10)),
         constants={"eps": EPS},
         templates={"cpp": "rms_norm_backward.cpp.jinja", "triton": "rms_norm_backward.py.jinja"},
-        knobs=_KNOBS,
+        knobs=_RMS_KNOBS,
     ),
     Sample(
         name="layer_norm_backward",
