@@ -262,7 +262,7 @@ class _Child:
     def __enter__(self) -> _Child:
         round_file.unpack(self._asked.round, self._work / "modules")
         command = [sys.executable, "-P", "-m", "kevolve.commands.measuring"]
-        self._process = subprocess.Popen(command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, cwd=self._work, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         self._process.stdin.write((json.dumps(self._order) + "\n").encode())
         self._process.stdin.flush()

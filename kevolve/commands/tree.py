@@ -17,6 +17,7 @@ from kevolve.store.listing import Shelf
 
 FOLDED_FROM = 40  # nodes
 ALSO_SHOWN = 4  # of the fittest, besides the best, where a graph is folded
+DEEPEST = 8  # levels; what lies deeper stands there too and says from which node it comes
 _IDEA = 70
 _MESSAGE = 60
 
@@ -34,12 +35,13 @@ def render(shelf: Shelf, graph: Graph, *, folded: bool) -> Tree:
     plan = _plan(graph, folded=folded)
     best = graph.best()
     root = Tree(Text(headline(shelf), style="bold"), guide_style="dim")
-    branches: dict[int | None, Tree] = {None: root}
+    levels: dict[int | None, list[Tree]] = {None: [root]}  # by node: the branches from the root to its own
     for parent, node in _in_order(plan):
+        above = levels[parent][:DEEPEST]
         if isinstance(node, Node):
-            branches[node.id] = branches[parent].add(_label(node, plan, best=node is best))
+            levels[node.id] = [*above, above[-1].add(_label(node, plan, best=node is best, far=len(levels[parent]) > DEEPEST))]
         else:
-            branches[parent].add(Text(node, style="dim", no_wrap=True, overflow="ellipsis"))
+            above[-1].add(Text(node, style="dim", no_wrap=True, overflow="ellipsis"))
     return root
 
 
@@ -132,7 +134,7 @@ def style(node: Node) -> str:
     return {Status.PASSED: "green", Status.TOO_SLOW: "yellow", Status.NOT_MEASURED: "cyan"}.get(node.outcome.status, "red")
 
 
-def _label(node: Node, plan: _Plan, *, best: bool) -> Text:
+def _label(node: Node, plan: _Plan, *, best: bool, far: bool) -> Text:
     proposal = node.proposal
     label = Text(no_wrap=True, overflow="ellipsis")
     label.append(f"#{node.id}", style="bold" if best else "")
@@ -142,6 +144,7 @@ def _label(node: Node, plan: _Plan, *, best: bool) -> Text:
     label.append(f"  {words.line(proposal.idea, _IDEA)}")
     if not node.works:
         label.append(f": {words.line(node.outcome.message, _MESSAGE)}", style="dim")
+    label.append(f"  from #{plan.above[node.id]}", style="dim") if far else None
     others = [parent for parent in proposal.parents if parent in plan.above and parent != plan.above[node.id]]
     label.append(f"  also from {_numbers(others)}", style="dim") if others else None
     older = [parent for parent in proposal.parents if parent not in plan.above]

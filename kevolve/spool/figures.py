@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.statistics import Interval
-from kevolve.evaluate.timing import Measurement
 from kevolve.report.fields import Fields, RecordError
+
+if TYPE_CHECKING:
+    from kevolve.evaluate.timing import Measurement
 
 MOST_TEXT = 1 << 16  # characters of a message
 MOST_DETAIL = 1 << 20  # of a detail, as JSON
@@ -64,6 +66,8 @@ def measurement_to_json(measured: Measurement) -> dict[str, Any]:
 
 def measurement(fields: Fields) -> Measurement:
     """Raises ``RecordError``: also for a kernel that passed without a figure."""
+    from kevolve.evaluate.timing import Measurement  # only here: it loads torch, and most rounds are without
+
     where = fields.where
     found = Measurement(
         outcome=outcome(fields.child("outcome")),

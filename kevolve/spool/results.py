@@ -10,15 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.timing import Measurement
 from kevolve.report.fields import Fields, RecordError
 from kevolve.report.record import Environment, Record
 from kevolve.spool import container, figures
 from kevolve.spool.container import BadArchive
 from kevolve.spool.round import FORMAT, ReadRound
+
+if TYPE_CHECKING:
+    from kevolve.evaluate.timing import Measurement
 
 SUFFIX = ".results.zip"
 _MANIFEST = "results.json"

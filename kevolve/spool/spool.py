@@ -8,10 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kevolve.evaluate.outcome import Outcome, Status
-from kevolve.evaluate.timing import Measurement
 from kevolve.report import text
 from kevolve.report.record import Environment
 from kevolve.search.loop import Evaluated
@@ -23,6 +22,9 @@ from kevolve.spool.declared import declare
 from kevolve.spool.results import JobResult, Results
 from kevolve.spool.round import Job, Kind, Round, without_duplicates
 from kevolve.spool.shelf import Sent, Shelf
+
+if TYPE_CHECKING:
+    from kevolve.evaluate.timing import Measurement
 
 POLL_S = 1.0
 REMIND_S = 600.0
