@@ -21,6 +21,8 @@ def loaded_by(statement: str) -> set[str]:
         "import kevolve.plugin",
         "import kevolve\nkevolve.kernel, kevolve.Tensor, kevolve.sizes, kevolve.on",
         "import kevolve.cli\nkevolve.cli.parser()",
+        "import contextlib, io, kevolve.cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): kevolve.cli.main(['--help'])",
     ],
 )
 def test_the_import_loads_nothing_heavy(statement):

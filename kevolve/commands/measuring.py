@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -23,6 +24,7 @@ from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.report.progress import Listener
+from kevolve.report.record import Record
 from kevolve.run import Run
 from kevolve.search.node import Proposal
 from kevolve.search.pipeline import Pipeline
@@ -75,9 +77,11 @@ class Measuring:
             yield from (JobResult(job=self._round.identity(job), outcome=refused) for job in jobs)
             return
         proposals = [Proposal(language=job.language, source=job.source, operator="spool", idea="") for job in quick]
-        for found in self._pipeline({job.language for job in quick})(proposals) if quick else ():
+        pipeline = self._pipeline({job.language for job in quick}) if quick else None
+        for found in pipeline(proposals) if pipeline is not None else ():
             key = identities[found.proposal.language, found.proposal.source]
-            yield JobResult(job=key, outcome=found.outcome, fitness=found.fitness, seconds=found.seconds)
+            outcome = _with_baselines(found.outcome, getattr(pipeline, "baseline_us", {}))
+            yield JobResult(job=key, outcome=outcome, fitness=found.fitness, seconds=found.seconds)
         for job in jobs:
             if job.kind == "accept":
                 yield self._accepted(job)
@@ -128,10 +132,6 @@ class Measuring:
 
     def about(self) -> dict[str, Any]:
         """Where this is measured: the record's environment, the device as the target describes it."""
-        from dataclasses import replace
-
-        from kevolve.report.record import Record
-
         environment = replace(self._run.environment, commit=None)  # the folder is none of a repository's
         return {"record": Record(environment=environment).to_json(), "device": dict(self._run.target.device())}
 
@@ -139,6 +139,11 @@ class Measuring:
         """End every process and give back what was held."""
         self._stack.close()
         self._run.finish()
+
+
+def _with_baselines(outcome: Outcome, baseline_us: Mapping[str, float]) -> Outcome:
+    """The outcome with what the first baseline took beside it, by case: prompts written elsewhere need it."""
+    return replace(outcome, detail={**outcome.detail, "baseline_us": dict(baseline_us)}) if outcome.passed and baseline_us else outcome
 
 
 def without_paths(value: Any, paths: Mapping[str, str]) -> Any:
