@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from kevolve import registry
+from kevolve.commands import words
 from kevolve.files import write_atomically
 from kevolve.report import text
-from kevolve.report.fields import Fields
+from kevolve.report.fields import Fields, RecordError
 from kevolve.report.progress import gave
 from kevolve.report.record import Record
 from kevolve.spool import SpoolError
@@ -35,6 +36,7 @@ from kevolve.spool.shelf import results_path
 from kevolve.targets import Target
 
 DONE, NOT_DONE = 0, 1
+_INTERRUPTED = 130  # as shells have it
 _END_S = 10.0
 _DESCRIPTION = """Work off rounds of candidates that `pytest --kevolve-optimize --kevolve-evaluator spool:DIR` left elsewhere.
 No network and no key is needed. A round that was begun goes on where it was."""
@@ -94,7 +96,10 @@ def _evaluated(path: Path, out: Path, *, cache: Path, most: int | None) -> int:
     """One round; what is wrong with it is said and stops no other."""
     try:
         Evaluation(path, out, cache=cache, most=most, say=_say).run()
-    except (BadArchive, SpoolError, registry.UnknownName) as error:
+    except KeyboardInterrupt:
+        sys.stderr.write("\nkevolve evaluate: interrupted; what is done is kept, run the command again\n")
+        raise SystemExit(_INTERRUPTED) from None
+    except (BadArchive, RecordError, SpoolError, registry.UnknownName) as error:
         sys.stderr.write(f"kevolve evaluate: {error}\n")
         return NOT_DONE
     except OSError as error:
@@ -130,7 +135,7 @@ class Evaluation:
 
     def run(self) -> None:
         """Work off what is not done yet and write the results. Raises ``SpoolError`` with what is left."""
-        name = self._asked.round.declared.name
+        name = words.line(self._asked.round.declared.name)
         if self._done_before():
             self._say(f"kevolve: {name}: {self._out} is there already")
             return
@@ -192,9 +197,16 @@ class Evaluation:
         """Keep what comes until one more process has ended."""
         while (line := said.get().line) is not None:
             if "about" in line:
-                self._about = self._about or line["about"]
+                self._note(line["about"])
             else:
                 self._keep(JobResult.from_json(Fields(line["result"], "result")))
+
+    def _note(self, about: dict[str, Any]) -> None:
+        """Where the results come from: one kind of device, since a round's speedups are held against each other."""
+        self._about = self._about or about
+        names = [one["device"]["name"] for one in (self._about, about)]
+        if names[0] != names[1]:
+            raise SpoolError(f"{self._path.name}: expected devices of one kind, got {names[0]} and {names[1]}; use --jobs 1")
 
     def _keep(self, result: JobResult) -> None:
         assert self._journal is not None
@@ -202,7 +214,7 @@ class Evaluation:
         job = dict(zip(self._asked.round.identities, self._asked.round.jobs, strict=True))[result.job]
         number, of = len(self._journal.results), len(set(self._asked.round.identities))
         shown = gave(result.outcome, result.fitness) if job.kind == "quick" else _graded(result)
-        self._say(f"  {number:>3}/{of}  {shown}  {job.kind} {job.language} {job.address[:8]}  {text.duration(result.seconds)}")
+        self._say(f"  {number:>3}/{of}  {shown}  {job.kind} {words.line(job.language)} {job.address[:8]}  {text.duration(result.seconds)}")
 
     def _write(self) -> None:
         assert self._journal is not None
@@ -255,7 +267,8 @@ class _Child:
         self._work = cache / "rounds" / f"{asked.sha256[:16]}-{number}"  # what a kill left of it goes now
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
-        self._order = {"round": str(path.resolve()), "work": str(self._work), "jobs": list(jobs), "cache": str(cache), "cores": cores}
+        named = {"round": str(path.resolve()), "sha256": asked.sha256, "jobs": list(jobs)}
+        self._order = named | {"work": str(self._work), "cache": str(cache), "cores": cores}
         self._environment = os.environ | dict(selection)
         self.status: int | None = None
 

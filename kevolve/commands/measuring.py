@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from kevolve.search.node import Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.settings import Settings
 from kevolve.spec.spec import Case, Draw, decode
+from kevolve.spool import SpoolError
 from kevolve.spool import round as round_file
 from kevolve.spool.declared import rebuild
 from kevolve.spool.results import JobResult
@@ -161,7 +163,10 @@ def work_off(order: Mapping[str, Any], say: Callable[[dict[str, Any]], None]) ->
     """Tell where this is, then what came of every job that the order names."""
     work = Path(order["work"])
     sys.path.insert(0, str(work / "modules"))
-    round = round_file.read(Path(order["round"])).round
+    asked = round_file.read(Path(order["round"]))
+    round = asked.round
+    if asked.sha256 != order["sha256"]:
+        raise SpoolError(f"{order['round']} was replaced while it is worked off")
     wanted = set(order["jobs"])
     measuring = Measuring(round, work=work, cache=Path(order["cache"]), cores=order["cores"])
     paths = {f"{work / 'modules'}/": "", str(work): "<work>", str(Path(order["cache"])): "<cache>", str(Path.home()): "~"}
@@ -181,6 +186,7 @@ def _end_with_parent(orders: FileIO) -> None:
 
 def main() -> None:
     """Read the order, work it off. What libraries print goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the answer of the process that started this one: it ends our input
     orders = FileIO(0, closefd=False)  # unbuffered: a thread that waits in a buffer would hold its lock when the interpreter ends
     order = json.loads(orders.readline())
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -20,9 +20,21 @@ MOST_FIGURES = 1 << 16  # of one list
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """Plain data; what JSON has no word for is written as text."""
-    detail = json.loads(json.dumps(dict(outcome.detail), default=str))
+    """Plain data; what JSON has no word for (a NaN that a kernel returned) is written as text, and what is too large left out."""
+    detail = {str(name): _plain(value) for name, value in outcome.detail.items()}
+    while len(json.dumps(detail)) > MOST_DETAIL:
+        del detail[max(detail, key=lambda name: len(json.dumps(detail[name])))]
     return {"status": outcome.status.value, "stage": outcome.stage.value, "message": outcome.message[:MOST_TEXT], "detail": detail}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def outcome(fields: Fields) -> Outcome:

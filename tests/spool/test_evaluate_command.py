@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,14 @@ def test_what_is_done_already_is_not_done_again(a_round, tmp_path, capfd):
     answer(Sent(path=path, asked=round_file.read(path)))
     assert cli.main(["evaluate", str(path)]) == 0
     assert capfd.readouterr().out == f"kevolve: normalise: {tmp_path / '0001-normalise.results.zip'} is there already\n"
+
+
+def test_what_an_archive_says_moves_no_cursor(a_round, spec, capfd):
+    declared, _ = declare(spec, CASES)
+    path = a_round(BROKEN, declared=replace(declared, name="normalise\x1b[2J"))
+    answer(Sent(path=path, asked=round_file.read(path)))
+    assert cli.main(["evaluate", str(path)]) == 0
+    assert capfd.readouterr().out.startswith("kevolve: normalise\\x1b[2J: ")
 
 
 def refusal(capfd, *arguments: str | Path) -> str:

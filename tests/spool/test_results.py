@@ -11,7 +11,8 @@ import pytest
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.statistics import Interval
 from kevolve.evaluate.timing import Measurement
-from kevolve.spool import container, results
+from kevolve.report.fields import Fields
+from kevolve.spool import container, figures, results
 from kevolve.spool import round as round_file
 from kevolve.spool.container import BadArchive
 from kevolve.spool.declared import Declared
@@ -65,6 +66,13 @@ def test_results_are_read_as_they_were_packed(tmp_path):
     path = tmp_path / "1.results.zip"
     path.write_bytes(WHOLE.packed())
     assert results.read(path, ASKED) == WHOLE
+
+
+def test_what_json_has_no_word_for_travels_as_text_and_what_is_too_large_stays_behind():
+    detail = {"worst": [{"got": math.nan, "want": (1.0, -math.inf)}], "status": Status.PASSED, "path": Path("a"), "log": "x" * (1 << 20)}
+    told = figures.outcome_to_json(Outcome(status=Status.PASSED, stage=Stage.QUICK, message="m" * 70_000, detail=detail))
+    assert told["detail"] == {"worst": [{"got": "nan", "want": [1.0, "-inf"]}], "status": "PASSED", "path": "a"}
+    assert figures.outcome(Fields(json.loads(json.dumps(told, allow_nan=False)), "outcome")).message == "m" * figures.MOST_TEXT
 
 
 def edited(tmp_path: Path, *where: str | int, value: object) -> Path:
@@ -142,10 +150,8 @@ KEYS = ASKED.round.identities
     ],
 )
 def test_a_field_that_cannot_be_is_refused_by_name(tmp_path, where, value, said):
-    from kevolve.spool.figures import measurement_to_json
-
     if isinstance(value, dict):
-        value = {name: measurement_to_json(inner) if inner is MEASURED else inner for name, inner in value.items()}
+        value = {name: figures.measurement_to_json(inner) if inner is MEASURED else inner for name, inner in value.items()}
     assert refusal(edited(tmp_path, *where, value=value)) == f"1.results.zip: {said.replace('{0}', PLACES[0]).replace('{1}', PLACES[1])}"
 
 
