@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +223,7 @@ class Evaluation:
             round=self._asked.sha256,
             environment=Record.from_json(self._about["record"]).environment,
             device=self._about["device"],
-            facts=_facts(self._journal.results.values()),
+            facts=_facts(self._about, self._journal.results.values()),
             results=tuple(self._journal.results[key] for key in dict.fromkeys(self._asked.round.identities)),
         )
         write_atomically(self._out, results.packed())
@@ -236,16 +236,16 @@ def _graded(result: JobResult) -> str:
     return failed.status.value if failed is not None else "PASSED"
 
 
-def _facts(results: Any) -> dict[str, Any]:
-    """What was measured beside candidates, by case: the last figure of each."""
-    cases: dict[str, dict[str, Any]] = {}
+def _facts(about: Mapping[str, Any], results: Iterable[JobResult]) -> dict[str, Any]:
+    """What a model may be told: the device, its peaks, and what was measured of each case beside candidates, the last figure of each."""
+    cases: dict[str, dict[str, Any]] = {case: dict(known) for case, known in about["facts"]["cases"].items()}
     for result in results:
         for case, baseline_us in result.outcome.detail.get("baseline_us", {}).items():
             cases.setdefault(case, {})["baseline_us"] = baseline_us
         for case, measured in result.measured.items():
-            known = {"baseline_us": measured.baseline_us, "floor_us": measured.floor_us}
-            cases.setdefault(case, {}).update({name: value for name, value in known.items() if value})
-    return {"cases": cases}
+            if measured.floor_us is not None:
+                cases.setdefault(case, {})["floor_us"] = measured.floor_us
+    return {"cases": cases, "device": about["device"], "peaks": about["facts"]["peaks"]}
 
 
 class _Child:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
+from kevolve.evaluate.floor import floor_us
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.report.progress import Listener
@@ -133,9 +134,15 @@ class Measuring:
         return done(outcome=checked, measured=measured, seconds=time.monotonic() - began)
 
     def about(self) -> dict[str, Any]:
-        """Where this is measured: the record's environment, the device as the target describes it."""
+        """Where this is measured: the record's environment, the device as the target describes it, and what is known before any candidate.
+
+        The device's peaks are measured now, while nothing else runs, and kept; the cases' floors follow where the spec says its work.
+        """
+        peaks, work = self._run.peaks, self._spec.work
+        floors = {case.id: floor_us(work(**case.values), peaks) for case in self._spec.cases} if work is not None else {}
+        facts = {"peaks": asdict(peaks), "cases": {case: {"floor_us": floor} for case, floor in floors.items() if floor is not None}}
         environment = replace(self._run.environment, commit=None)  # the folder is none of a repository's
-        return {"record": Record(environment=environment).to_json(), "device": dict(self._run.target.device())}
+        return {"record": Record(environment=environment).to_json(), "device": dict(self._run.target.device()), "facts": facts}
 
     def close(self) -> None:
         """End every process and give back what was held."""
