@@ -172,7 +172,7 @@ class Spool:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def _awaited(self, waiting: list[Sent]) -> Iterator[Results]:
-        """The results of every round as they come; a round is put aside when its results were taken, not before."""
+        """The results of every round as they come; what came is put aside."""
         begun = told = self._monotonic()
         for sent in waiting:
             if not sent.results.exists():
@@ -184,8 +184,8 @@ class Spool:
                 if results is not None:
                     waiting.remove(sent)
                     self._last = results
+                    self._shelf.take(sent)  # a search that is killed now finds them there, as ``_known`` does
                     yield results
-                    self._shelf.take(sent)
             now = self._monotonic()
             if waiting and self._patience_s is not None and now - begun > self._patience_s:
                 raise SpoolError(f"no results of {waiting[0].path} after {text.duration(now - begun)}; the round stays there")
