@@ -152,7 +152,8 @@ class Measuring:
 
 def _with_baselines(outcome: Outcome, baseline_us: Mapping[str, float]) -> Outcome:
     """The outcome with what the first baseline took beside it, by case: prompts written elsewhere need it."""
-    return replace(outcome, detail={**outcome.detail, "baseline_us": dict(baseline_us)}) if outcome.passed and baseline_us else outcome
+    timed = outcome.status in (Status.PASSED, Status.TOO_SLOW) and baseline_us
+    return replace(outcome, detail={**outcome.detail, "baseline_us": dict(baseline_us)}) if timed else outcome
 
 
 def without_paths(value: Any, paths: Mapping[str, str]) -> Any:
