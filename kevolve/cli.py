@@ -1,61 +1,62 @@
-"""The ``kevolve`` command. Kernels are made by ``pytest --kevolve-optimize``; this says what the machine can do."""
+"""The ``kevolve`` command: a table of commands, each loaded when it is asked for."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import importlib
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
-STORE = Path(".kevolve") / "cache"  # as the plugin has it, below the rootdir
+READY, NOT_READY = 0, 1
 
-EXIT_READY, EXIT_NOT_READY = 0, 1
-_EXIT_CODES = """exit status:
-  0  kernels can be built and run here
-  1  they cannot: the text says what is missing and how to install it
-  2  the command line was wrong"""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command: a line for people, and ``module:function`` that takes the rest of the command line and returns the exit status."""
+
+    help: str
+    entry: str
+
+    def load(self) -> Callable[[Sequence[str]], int]:
+        """The function."""
+        module, _, name = self.entry.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+COMMANDS = {
+    "doctor": Command(help="say what this machine can do", entry="kevolve.commands.doctor:main"),
+    "evaluate": Command(help="work off candidates that a search elsewhere left as archives", entry="kevolve.commands.evaluate:main"),
+    "search": Command(help="read what searches have found: the tree, a node, a difference, JSONL", entry="kevolve.commands.search:main"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line up to the command; what follows it is the command's own."""
+    width = max(map(len, COMMANDS))
     top = argparse.ArgumentParser(
         prog="kevolve",
+        usage="kevolve [-h] [--version] COMMAND …",
         description="A kernel spec is a pytest test; `pytest --kevolve-optimize` writes the kernel that passes it.",
-    )
-    top.add_argument("--version", action="version", version=f"kevolve {version('kevolve')}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    doctor = commands.add_parser(
-        "doctor",
-        help="say what this machine can do",
-        description="Targets with measured peaks, languages, profilers, isolation, packages, and what is missing.",
-        epilog=_EXIT_CODES,
+        epilog="\n".join(["commands:", *(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())])
+        + "\n\n`kevolve COMMAND --help` says more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    doctor.add_argument("--json", action="store_true", help="the same as JSON on stdout")
+    top.add_argument("--version", action="version", version=f"kevolve {version('kevolve')}")
+    top.add_argument("command", choices=tuple(COMMANDS), metavar="COMMAND", help="one of those below")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status."""
-    given = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = parser().parse_args(given[:1]).command
     if sys.platform != "linux":
         sys.stderr.write(f"kevolve: expected Linux, got {sys.platform}: use a Linux machine, a container or WSL\n")
-        return EXIT_NOT_READY
-    return doctor(as_json=given.json)
-
-
-def doctor(*, as_json: bool) -> int:
-    """Examine the machine and say what was found. Peaks measured once are kept in ``STORE`` where there is one."""
-    from kevolve import doctor as examination
-    from kevolve.evaluate.client import Workers
-
-    with tempfile.TemporaryDirectory(prefix="kevolve-") as scratch, Workers(sys_path=(), scratch=Path(scratch)) as workers:
-        chosen = os.environ.get("KEVOLVE_CACHE")
-        cache = Path(chosen) if chosen else STORE if STORE.is_dir() else Path(scratch) / "cache"
-        found = examination.examine(cache=cache, isolation=lambda target, language: workers.isolation(target=target, language=language))
-    print(json.dumps(found, indent=2) if as_json else examination.render(found))
-    return EXIT_READY if found["ready"] else EXIT_NOT_READY
+        return NOT_READY
+    try:
+        return COMMANDS[chosen].load()(given[1:])
+    except BrokenPipeError:  # `kevolve search tree | head`
+        sys.stderr.close()
+        return READY

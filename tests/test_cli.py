@@ -33,6 +33,50 @@ def test_another_system_gets_a_clear_error(monkeypatch, capsys):
     assert capsys.readouterr().err == "kevolve: expected Linux, got darwin: use a Linux machine, a container or WSL\n"
 
 
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == (
+        "usage: kevolve [-h] [--version] COMMAND …\n"
+        "\n"
+        "A kernel spec is a pytest test; `pytest --kevolve-optimize` writes the kernel that passes it.\n"
+        "\n"
+        "positional arguments:\n"
+        "  COMMAND     one of those below\n"
+        "\n"
+        "options:\n"
+        "  -h, --help  show this help message and exit\n"
+        "  --version   show program's version number and exit\n"
+        "\n"
+        "commands:\n"
+        "  doctor    say what this machine can do\n"
+        "  evaluate  work off candidates that a search elsewhere left as archives\n"
+        "  search    read what searches have found: the tree, a node, a difference, JSONL\n"
+        "\n"
+        "`kevolve COMMAND --help` says more.\n"
+    )
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_there_and_says_how_it_is_used(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: kevolve {name}")
+
+
+def test_a_reader_that_stops_reading_is_no_error(monkeypatch):
+    """``kevolve search tree | head``."""
+
+    def broken(_arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli.Command, "load", lambda _self: broken)
+    monkeypatch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: PTH123, SIM115 - the command closes it
+    assert cli.main(["search"]) == 0
+
+
 @pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--yaml"]])
 def test_a_wrong_command_line_has_exit_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

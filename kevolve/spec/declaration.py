@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,8 +122,9 @@ def _names(given: Any) -> tuple[Any, ...]:
 
 
 def _tupled(function: Callable[..., Any]) -> Callable[..., Description]:
-    """The test function, a single description made a tuple of one."""
+    """The test function, a single description made a tuple of one; ``inspect.unwrap`` gives the function."""
 
+    @functools.wraps(function)
     def describe(**values: Any) -> Description:
         described = function(**values)
         return cast(Description, described if isinstance(described, tuple) or callable(described) else (described,))

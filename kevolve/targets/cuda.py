@@ -139,6 +139,12 @@ class CUDA:
 
         return measured_peaks(self, cache)
 
+    def selections(self) -> tuple[Mapping[str, str], ...]:
+        """What a process must have in its environment to use each of the visible devices; as it is where one was chosen already."""
+        if CHOICE in os.environ:
+            return ({},)
+        return tuple({CHOICE: str(place)} for place in range(len(_found().get("devices", ())))) or ({},)
+
     def lock_path(self) -> Path | None:
         """The file whose lock is this device's, shared by all users of the machine."""
         found = _found()
