@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from kevolve.knowledge.diagnosis import Diagnosis
 from kevolve.knowledge.documents import OURS, Document, files, identifier, read_tree
 from kevolve.knowledge.excerpt import excerpt, words_of
 from kevolve.knowledge.scope import Scope, admits
-from kevolve.knowledge.skills import standing
+from kevolve.knowledge.standing import standing
 
 SKILLS = "skills/"
 EXCERPT_TOKENS = 700
@@ -43,14 +44,23 @@ class Library:
     """Our documents, those of ``folders`` and the skills below ``skills`` (``knowledge/skills`` of a user's repository).
 
     A later tree's document stands in place of an earlier one of the same id. ``cache``: the folder in which the index is kept, by
-    the content of all documents; None: made anew in memory. Thread-safe.
+    the content of all documents; None: made anew in memory. ``today``: by which skills age (``standing``). Thread-safe.
     Raises ``BadDocument`` for a document that is none, ``FileNotFoundError`` for a folder that is not there.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), *, cache: Path | None = None, skills: Path | None = None, ours: Path = OURS) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path] = (),
+        *,
+        cache: Path | None = None,
+        skills: Path | None = None,
+        today: date | None = None,
+        ours: Path = OURS,
+    ) -> None:
         missing = next((folder for folder in folders if not folder.is_dir()), None)
         if missing is not None:
             raise FileNotFoundError(f"no folder of documents: {missing}")
+        self._today = today
         self._trees = [(ours, ""), *((folder, "") for folder in folders)]
         if skills is not None and skills.is_dir():
             self._trees.append((skills, SKILLS))
@@ -93,7 +103,9 @@ class Library:
     def _found(self, words: str, facets: Sequence[str], scope: Scope, limit: int, tokens: int) -> list[Found]:
         ranked = self._index.ranked(full_text.query(words, facets))
         admitted = [(self._index.documents[number], score) for number, score in ranked if admits(self._index.documents[number], scope)]
-        scored = sorted(((document, score * standing(document.provenance)) for document, score in admitted), key=lambda item: -item[1])
+        scored = sorted(
+            ((document, score * standing(document.provenance, self._today)) for document, score in admitted), key=lambda item: -item[1]
+        )
         wanted = set(words_of(words))
         return [Found(document=document, score=score, excerpt=excerpt(document.text, wanted, tokens)) for document, score in scored[:limit]]
 
