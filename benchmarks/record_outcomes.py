@@ -33,7 +33,7 @@ from kevolve.evaluate.floor import case_work, floor_us
 from kevolve.evaluate.materialise import materialise
 from kevolve.evaluate.oracle import forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.plan import make_plan
+from kevolve.evaluate.plan import Plan, make_plan
 from kevolve.evaluate.timing import quick, timed_pool
 from kevolve.languages import Language
 from kevolve.search.loop import Evaluated, normal_hash
@@ -47,6 +47,7 @@ OUTCOMES = Path(__file__).parent / "outcomes"
 RECORD = ROOT / "tests" / "knowledge" / "diagnoses.jsonl"
 SEED = 20261121
 CHECK_S, COMPILE_S = 60.0, 90.0
+_INTERPRETED = 1 << 12  # elements
 # The operator's families, as `kevolve.knowledge.families` would have them from its trace.
 FAMILIES = {
     "rms_norm": ("normalisation", "reduction"),
@@ -98,15 +99,20 @@ class Bench:
         """The spec's cases on the target."""
         return tuple(case for case in spec.cases if case.targets is None or self.target.name in case.targets)
 
+    def plan(self, proposal: Proposal, spec: Spec) -> Plan:
+        """The draws; in the interpreter few and small, as an outcome is wanted and no verdict."""
+        cap = self.target.largest(proposal.language)
+        most, examples = (None, 40) if cap is None else (min(cap, _INTERPRETED), 12)
+        return make_plan(spec, seed=SEED, cap=most, examples=examples, huge=False)
+
     def evaluated(self, proposal: Proposal, spec: Spec) -> Evaluated:
         """As in a search."""
-        cap = self.target.largest(proposal.language)
         pipeline = Pipeline(
             spec=spec,
             cases=self.cases(spec),
             target=self.target,
             workers=self.workers,
-            plans={proposal.language: make_plan(spec, seed=SEED, cap=cap, examples=40, huge=False)},
+            plans={proposal.language: self.plan(proposal, spec)},
             kept=(),
             cache=self.cache,
             pool=_pools(spec),
@@ -121,13 +127,12 @@ class Bench:
         """Compiled ahead for ``arch``, then checked in the interpreter: where there is no device of this architecture."""
         device = registry.load("targets", "cuda")
         built = build(proposal.source, proposal.language, spec=spec, target=device, cache=self.cache, timeout_s=COMPILE_S)
-        plan = make_plan(spec, seed=SEED, cap=self.target.largest(proposal.language), examples=20, huge=False)
         if isinstance(built, Candidate):
             wanted = shapes(spec, spec.cases, None)
             built = compile_ahead(self.workers, spec, built, wanted, target=device, arch=arch, deadline_s=COMPILE_S, jobs=1)
         if isinstance(built, Outcome):
             return Evaluated(proposal=proposal, outcome=built, fitness=0.0, seconds=0.0)
-        outcome = check(self.workers, spec, built, plan, target=self.target, deadline_s=CHECK_S)
+        outcome = check(self.workers, spec, built, self.plan(proposal, spec), target=self.target, deadline_s=CHECK_S)
         if outcome.passed:
             outcome = Outcome(status=Status.NOT_MEASURED, stage=Stage.QUICK, message=f"compiled for {arch}, no device to time it on")
         outcome = replace(outcome, detail={**outcome.detail, **built.said})
@@ -203,7 +208,7 @@ def record(bench: Bench, name: str, number: int) -> dict[str, Any]:
         target=bench.target.name,
         proposal=proposal,
         source_hash="",
-        normal_hash=normal_hash(lambda _, text: language.normalise(text), mutation.language, source),
+        normal_hash=_normal_hash(language, source),
         outcome=found.outcome,
         fitness=found.fitness,
         seconds=round(found.seconds, 3),
@@ -211,6 +216,14 @@ def record(bench: Bench, name: str, number: int) -> dict[str, Any]:
     )
     device = {"name": f"none: compiled ahead for {mutation.arch}", "arch": mutation.arch} if ahead else dict(bench.target.device())
     return {"name": name, "spec": spec.name, "device": device, "families": FAMILIES[spec.name], "node": _plain(asdict(node))}
+
+
+def _normal_hash(language: Language, source: str) -> str:
+    """Empty for a text that does not parse."""
+    try:
+        return normal_hash(lambda _, text: language.normalise(text), language.name, source)
+    except SyntaxError:
+        return ""
 
 
 def _plain(value: Any) -> Any:
@@ -245,7 +258,9 @@ def main() -> int:
         ]
         wanted = [name for name in wanted if MUTATIONS[name].language in shared.target.languages]
         facts = {
-            spec: shared.facts(shared.specs[spec]) for spec in sorted({MUTATIONS[name].spec for name in wanted}) if _timed(shared, spec)
+            spec: shared.facts(shared.specs[spec])
+            for spec in sorted({MUTATIONS[name].spec for name in wanted if shared.target.unmeasured(MUTATIONS[name].language) is None})
+            if _timed(shared, spec)
         }
         with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
             futures = {pool.submit(record, shared, name, number): name for number, name in enumerate(wanted, 1)}

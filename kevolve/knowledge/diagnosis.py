@@ -135,4 +135,5 @@ def _draft(evidence: Evidence) -> Finding:
 
 def _named(spec: Spec) -> str:
     """The words of the operator's own names."""
-    return f"{spec.name} {spec.reference.qualname}".replace("_", " ").replace(".", " ")
+    words = f"{spec.name} {spec.reference.qualname}".replace("_", " ").replace(".", " ").split()
+    return " ".join(dict.fromkeys(words))

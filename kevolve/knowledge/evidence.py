@@ -13,7 +13,7 @@ from kevolve.evaluate.outcome import Stage, Status
 from kevolve.search.node import Node
 
 _NUMERICAL = (Status.INCORRECT_NUMERICAL, Status.INCORRECT_SHAPE, Status.INCORRECT_DTYPE)
-_COMMENT = {"python": re.compile(r"#.*"), "c": re.compile(r"//.*|/\*.*?\*/", re.DOTALL)}
+_COMMENT = {"python": re.compile(r"#.*"), "c": re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +93,12 @@ class Evidence:
         """The kernel without comments."""
         if self.node is None:
             return ""
-        kind = "python" if self.node.proposal.source.lstrip().startswith(("#", "import", "from", '"""')) and not self.is_native else "c"
-        return _COMMENT[kind].sub("", self.node.proposal.source)
+        return _COMMENT["c" if self.is_native else "python"].sub("", self.node.proposal.source)
 
     @property
     def is_native(self) -> bool:
         """Whether the language is of the C family, by its text."""
-        return self.node is not None and bool(re.search(r"^\s*#\s*include|;\s*$", self.node.proposal.source, re.MULTILINE))
+        return self.node is not None and bool(re.search(r"^\s*#\s*include\b|;\s*$", self.node.proposal.source, re.MULTILINE))
 
     @property
     def on_host(self) -> bool:

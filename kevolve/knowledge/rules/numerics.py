@@ -16,6 +16,7 @@ _UNWRITTEN = (
     2139062143,
     127,
 )  # bytes of 0x7f: what fresh memory holds while checking
+_RANGES = ("heavy_tailed", "huge", "tiny")  # distributions that the shrinker leaves only where plain values pass
 _LOW = ("float16", "bfloat16")
 _SMALL = 3e-2  # a greater error is no rounding, whatever the type
 _WHOLE = 0.9  # of the elements: everything is wrong
@@ -58,10 +59,10 @@ def not_finite(evidence: Evidence) -> Finding | None:
         return None
     ours = [math.isfinite(value) for value in example.got]
     theirs = [math.isfinite(value) for value in example.expected]
-    if all(mine == other for mine, other in zip(ours, theirs, strict=True)) or not ours:
+    if not ours or ours == theirs or unwritten(evidence):
         return None
     appeared = any(other and not mine for mine, other in zip(ours, theirs, strict=True))
-    large = example.distribution in ("huge", "heavy", "heavy_tailed", "inf", "infinite")
+    large = example.distribution in _RANGES
     return Finding(
         bottleneck="precision",
         says=("NaN or infinity appears" if appeared else "NaN or infinity is lost") + f" at {example.described}: {_pair(example)}.",
@@ -72,6 +73,19 @@ def not_finite(evidence: Evidence) -> Finding | None:
             "Do intermediates in float32; square, exp and products overflow float16 beyond 65504.",
             "Guard what is empty: 0/0, log 0, the maximum of nothing.",
         ),
+    )
+
+
+def empty(evidence: Evidence) -> Finding | None:
+    """Wrong where an axis has no elements."""
+    example = _example(evidence)
+    if example is None or 0 not in example.sizes.values() or _whole(example):
+        return None
+    return Finding(
+        bottleneck="correctness",
+        says=f"It fails where a size is 0 ({example.described}): {_pair(example)}.",
+        words="empty input size zero no rows domain initialise output zero stale state kept between calls uninitialised",
+        directions=("Give the empty case its own answer: a sum over nothing is 0, written in every call; launch nothing else.",),
     )
 
 
@@ -94,7 +108,12 @@ def unwritten(evidence: Evidence) -> Finding | None:
 def tail(evidence: Evidence) -> Finding | None:
     """Wrong only where a size is no multiple of a block, or first one beyond it."""
     example = _example(evidence)
-    if example is None or evidence.says("wrong when called again") or not _breaks_at_an_edge(evidence, example):
+    if (
+        example is None
+        or 0 in example.sizes.values()
+        or evidence.says("wrong when called again")
+        or not _breaks_at_an_edge(evidence, example)
+    ):
         return None
     sizes = ", ".join(f"{name} = {size}" for name, size in example.sizes.items() if size > 1)
     return Finding(
@@ -118,6 +137,22 @@ def layout(evidence: Evidence) -> Finding | None:
         says=f"It fails on a {example.layout} input: {_pair(example)}.",
         words="strides strided transposed broadcast offset non-contiguous layout input pointer arithmetic outputs and strides",
         directions=("Address every input by its own strides and offset, or copy it once into a contiguous buffer.",),
+    )
+
+
+def out_of_range(evidence: Evidence) -> Finding | None:
+    """Wrong on large or tiny values only: the simplest contents that fail are none of the ordinary ones."""
+    example = _example(evidence)
+    if example is None or example.distribution not in _RANGES or _is_rounding(example) or _whole(example):
+        return None
+    return Finding(
+        bottleneck="precision",
+        says=f"It fails on {example.distribution.replace('_', ' ')} values only ({example.described}): {_pair(example)}.",
+        words="overflow underflow range exp subtract maximum stable softmax logsumexp large values square scale float32 nan inf",
+        directions=(
+            "Subtract the maximum before exp, and scale before squaring: nothing in between may leave float32's range.",
+            "Take sums of squares or products in float32, and compare exponents, not differences of large numbers.",
+        ),
     )
 
 
@@ -165,7 +200,7 @@ def everything(evidence: Evidence) -> Finding | None:
     if (
         example is None
         or evidence.says("wrong when called again")
-        or any(rule(evidence) for rule in (not_finite, unwritten, tail, imprecise, off_by_one))
+        or any(rule(evidence) for rule in (layout, empty, not_finite, unwritten, tail, out_of_range, imprecise, off_by_one))
     ):
         return None
     share = example.differences / example.total if example.total else 0.0
@@ -245,4 +280,4 @@ def _line(evidence: Evidence, word: str) -> str:
     return next((line for line in lines if word in line), lines[0] if lines else "no reason was kept")[:300]
 
 
-RULES = (metadata, unstable, unwritten, not_finite, layout, imprecise, off_by_one, tail, everything)
+RULES = (metadata, unstable, layout, empty, unwritten, not_finite, out_of_range, imprecise, off_by_one, tail, everything)

@@ -27,20 +27,33 @@ _REFUSALS = (r"interpreter", r"CompilationError")
 
 def outside(evidence: Evidence) -> Finding | None:
     """Memory read or written that is none of its own."""
-    if evidence.status is not Status.RUNTIME_ERROR or not evidence.says(r"wrote to", *_FAULTS):
+    if evidence.status is not Status.RUNTIME_ERROR or not evidence.says(r"wrote to", *_FAULTS) or writes_inputs(evidence):
         return None
     example = evidence.counterexample
     wrote = evidence.says(r"wrote to [^\n]*")
     where = f" at {example.described}" if example else ""
     return Finding(
         bottleneck="correctness",
-        says=f"It reaches outside its memory{where}: " + (wrote.group(0) if wrote else first_error(evidence)),
+        says=f"It reaches outside its memory{where}: " + (wrote.group(0) if wrote else _fault(evidence)),
         words="illegal memory access out of bounds segmentation fault crash missing mask boundary "
         "store load index stride pointer offset overflow int32",
         directions=(
             "Mask (or bound) every load and every store by the size of its own axis; check sizes 0 and 1 and one beyond a block.",
             "Compute addresses from the tensor's strides, in 64 bits where rows times columns may pass 2^31.",
         ),
+    )
+
+
+def writes_inputs(evidence: Evidence) -> Finding | None:
+    """An input that it may not write to."""
+    wrote = evidence.says(r"wrote to input [^\n]*")
+    if evidence.status is not Status.RUNTIME_ERROR or wrote is None or "mutates=" not in wrote.group(0):
+        return None
+    return Finding(
+        bottleneck="correctness",
+        says=f"It writes to what it may only read: it {wrote.group(0)}.",
+        words="wrote to input in place mutates outputs allocate scratch store pointer alias overlap const",
+        directions=("Write to an output or to scratch of its own; inputs are read only unless the spec names them in mutates=.",),
     )
 
 
@@ -87,4 +100,11 @@ def raised(evidence: Evidence) -> Finding | None:
     )
 
 
-RULES = (outside, endless, no_memory, raised)
+def _fault(evidence: Evidence) -> str:
+    """The line that names the fault."""
+    found = evidence.says(*_FAULTS)
+    lines = evidence.message.splitlines()
+    return next((line.strip()[:300] for line in lines if found and found.group(0) in line), first_error(evidence))
+
+
+RULES = (writes_inputs, outside, endless, no_memory, raised)

@@ -11,7 +11,7 @@ from kevolve.knowledge.evidence import Evidence, Finding, Timing
 ARITHMETIC = ("matmul", "attention", "convolution")  # families whose floor is mostly one of operations
 _RIGHT = (Status.PASSED, Status.TOO_SLOW, Status.NOT_MEASURED)
 _AT_THE_FLOOR = 0.85
-_SHORT_US, _SHORT_HOST_US = 20.0, 50.0  # of a call whose floor is half of that or less: starting it is what takes the time
+_SHORT_US, _SHORT_HOST_US = 20.0, 15.0  # of a call whose floor is half of that or less: starting it is what takes the time
 _FEW = 0.35  # resident warps, below which latency is hidden badly
 _MANY_REGISTERS = 128
 _UNEVEN = 1.8  # the best case's speedup over the worst's
@@ -24,7 +24,7 @@ def at_the_floor(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         bottleneck="memory",
-        says=f"Every case runs at {min(lights):.0%} of the speed of light or better: there is little left to gain.",
+        says=f"Every case runs at {_percent(min(lights))} of the speed of light or better: there is little left to gain.",
         words="roofline speed of light floor bandwidth fusion fewer bytes",
         directions=("Only fewer bytes help now: fuse what comes before or after, or store a narrower type where the spec allows it.",),
     )
@@ -98,7 +98,7 @@ def bound(evidence: Evidence) -> Finding | None:
         return None
     lights = _lights(evidence)
     worst = min((timing for timing in evidence.timings if timing.light is not None), key=lambda timing: timing.light or 0, default=None)
-    position = f" The slowest case, {worst.case}, runs at {worst.light:.0%} of the speed of light." if worst and worst.light else ""
+    position = f" The slowest case, {worst.case}, runs at {_percent(worst.light)} of the speed of light." if worst and worst.light else ""
     if lights and min(lights) >= _AT_THE_FLOOR:
         return None
     return _arithmetic(evidence, position) if _is_arithmetic(evidence) else _traffic(evidence, position)
@@ -225,6 +225,10 @@ def _needs(evidence: Evidence) -> str:
     return ", ".join(text.format(evidence.resources[name]) for name, text in names.items() if _number(evidence.resources.get(name)))
 
 
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.1g}"
+
+
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -238,4 +242,4 @@ def timing(case: str, speedup: float, facts: dict[str, object], least: float | N
     return Timing(case=case, speedup=speedup, time_us=time_us, floor_us=floor, least=least, bound=str(facts.get("bound", "")))
 
 
-RULES = (at_the_floor, launching, spills, few_warps, bound, single_threaded, scalar_functions, uneven, unmeasured)
+RULES = (at_the_floor, launching, spills, few_warps, single_threaded, scalar_functions, bound, uneven, unmeasured)
