@@ -257,7 +257,7 @@ _TRITON = {
     "triton-small-dot": _triton(
         "fm", "tiles of 8", ("BLOCK_K, BLOCK_D, WARPS = 64, 32, 4", "BLOCK_K, BLOCK_D, WARPS = 64, 8, 4"), arch="sm90"
     ),
-    "triton-shared-sm90": _triton("matmul", "large tiles, many stages", ("= 32, 32, 32, 2, 4", "= 128, 256, 128, 4, 8"), arch="sm90"),
+    "triton-shared-sm90": _triton("matmul", "large tiles, many stages", ("= 32, 32, 32, 2, 4", "= 128, 128, 64, 5, 8"), arch="sm90"),
     "triton-shared-sm80": _triton(
         "attention",
         "large blocks",
@@ -299,7 +299,10 @@ _TRITON = {
         "rms_norm", "mean over the block", ("axis=1, keep_dims=True) / cols + 1e-06)", "axis=1, keep_dims=True) / COLS + 1e-06)")
     ),
     "triton-one-block": _triton(
-        "row_scan", "one block a row", ("for start in range(0, cols, BLOCK):", "for start in range(0, BLOCK, BLOCK):")
+        "row_scan",
+        "one block a row",
+        ("for start in range(0, cols, BLOCK):", "for start in range(0, BLOCK, BLOCK):"),
+        ("BLOCK = 1024", "BLOCK = 64"),
     ),
     "triton-floor-grid": _triton(
         "matmul", "whole tiles", ("triton.cdiv(m, BLOCK_M), triton.cdiv(n, BLOCK_N)", "max(1, m // BLOCK_M), max(1, n // BLOCK_N)")
@@ -338,10 +341,13 @@ _TRITON = {
         "attention", "sums not rescaled", ("gathered = gathered * shrink[:, None] + tl.dot", "gathered = gathered + tl.dot")
     ),
     "triton-carry": _triton(
-        "row_scan", "carried once", ("carried += tl.sum(part, axis=0)", "carried = tl.zeros((1,), tl.float32) + tl.sum(part, axis=0)")
+        "row_scan",
+        "carried once",
+        ("carried += tl.sum(part, axis=0)", "carried = tl.zeros((1,), tl.float32) + tl.sum(part, axis=0)"),
+        ("BLOCK = 1024", "BLOCK = 64"),
     ),
     "triton-conv-edge": _triton("conv1d", "no padding", ("((at >= 0) & (at < length))[None, :]", "((at >= 0) & (at <= length))[None, :]")),
-    "triton-strides": _triton("gelu", "no copy", ("x = x.contiguous()\n", "")),
+    "triton-strides": _triton("gelu", "no copy", ("    x = x.contiguous()\n", "")),
     "triton-rounding": _triton("quantise", "truncated", ("(rest > 0.5) | ((rest == 0.5) & (odd == 1))", "rest > 2.0")),
     "triton-transposed": _triton(
         "fm",
@@ -370,10 +376,16 @@ _TRITON = {
         ("tl.store(out + bag[:, None] * dim + col[None, :]", "tl.store(out + bag[:, None] * dim * 4096 + col[None, :]"),
     ),
     # right, compiled for an architecture and not timed
-    "triton-spills": _triton(
+    "triton-long-compile": _triton(
         "quantise",
         "a long row on one warp",
         ("triton.next_power_of_2(cols))", "max(16384, triton.next_power_of_2(cols)), num_warps=1)"),
+        arch="sm90",
+    ),
+    "triton-spills": _triton(
+        "quantise",
+        "a row on one warp",
+        ("triton.next_power_of_2(cols))", "max(4096, triton.next_power_of_2(cols)), num_warps=1)"),
         arch="sm90",
     ),
     "triton-low-occupancy": _triton(

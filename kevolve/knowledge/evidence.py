@@ -13,6 +13,9 @@ from kevolve.evaluate.outcome import Stage, Status
 from kevolve.search.node import Node
 
 _NUMERICAL = (Status.INCORRECT_NUMERICAL, Status.INCORRECT_SHAPE, Status.INCORRECT_DTYPE)
+_CARET = re.compile(r"^\s*\^\s*\n(.+)$", re.MULTILINE)
+_ERROR = re.compile(r"^.*?(?:error|Error)\b.*$", re.MULTILINE)
+_LONGEST = 300
 _COMMENT = {"python": re.compile(r"#.*"), "c": re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)}
 
 
@@ -171,6 +174,16 @@ class Counterexample:
     def greatest(self) -> float:
         """The greatest finite error, relative to the output's scale; 0 without one."""
         return max((error for error in self.errors if math.isfinite(error)), default=0.0)
+
+
+def telling_line(message: str) -> str:
+    """The line of a compiler's or an exception's message that says what is wrong; below a listing with a caret, what follows the caret."""
+    caret = _CARET.search(message)
+    if caret is not None and "CompilationError" in message:
+        return caret.group(1).strip()[:_LONGEST]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    found = _ERROR.search(message)
+    return (found.group(0).strip() if found else lines[0] if lines else "no reason was kept")[:_LONGEST]
 
 
 def _plain(value: Any) -> Any:

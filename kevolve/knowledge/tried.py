@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from kevolve.evaluate.outcome import Status
-from kevolve.knowledge.evidence import Counterexample
+from kevolve.knowledge.evidence import Counterexample, telling_line
 from kevolve.search.node import Graph, Node
 
 MOST = 8
@@ -59,18 +59,13 @@ def ending(node: Node) -> str:
     if outcome.status is Status.NOT_MEASURED:
         return "right, not timed"
     example = Counterexample.of(outcome.detail)
-    reason = f" at {example.described}" if example else ": " + _short(_reason(outcome.message)) if outcome.message else ""
+    reason = f" at {example.described}" if example else ": " + _short(telling_line(outcome.message)) if outcome.message else ""
     return _FAILED.get(outcome.status, str(outcome.status)) + reason
 
 
 def _against_prediction(node: Node) -> str:
     predicted = node.proposal.predicted_gain
     return f" ({predicted:.2f}x of its parent was predicted)" if predicted else ""
-
-
-def _reason(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return next((line for line in lines if "rror" in line), lines[0] if lines else "")
 
 
 def _short(text: str) -> str:

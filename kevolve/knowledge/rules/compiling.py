@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from kevolve.evaluate.outcome import Stage, Status
-from kevolve.knowledge.evidence import Evidence, Finding
-
-_ERROR = re.compile(r"^.*?(?:error|Error)\b.*$", re.MULTILINE)
+from kevolve.knowledge.evidence import Evidence, Finding, telling_line
 
 
 def out_of_shared_memory(evidence: Evidence) -> Finding | None:
@@ -75,6 +71,7 @@ def undeclared(evidence: Evidence) -> Finding | None:
         r"name '(\w+)' is not defined",
         r"has no attribute '(\w+)'",
         r"(\w+) is not defined",
+        r"Cannot access global variable (\w+)",
     )
     if not _refused(evidence) or found is None:
         return None
@@ -161,10 +158,8 @@ def _refused(evidence: Evidence) -> bool:
 
 
 def first_error(evidence: Evidence) -> str:
-    """The first line that says what is wrong."""
-    lines = [line.strip() for line in evidence.message.splitlines() if line.strip()]
-    found = _ERROR.search(evidence.message)
-    return (found.group(0).strip() if found else lines[0] if lines else "no reason was kept")[:300]
+    """The line that says what is wrong."""
+    return telling_line(evidence.message)
 
 
 RULES = (compiler_timed_out, out_of_shared_memory, out_of_registers, undeclared, mismatched, refused)

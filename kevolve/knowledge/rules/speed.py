@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kevolve.evaluate.outcome import Status
 from kevolve.knowledge.evidence import Evidence, Finding, Timing
@@ -196,11 +197,14 @@ def unmeasured(evidence: Evidence) -> Finding | None:
     """Right, and nobody knows how fast."""
     if evidence.status is not Status.NOT_MEASURED or evidence.timings:
         return None
-    return Finding(
-        bottleneck="memory",
-        says="It is right and was not timed: " + (evidence.message.strip().splitlines() or ["no device"])[0],
-        words="memory traffic fusion one pass coalesced tile roofline autotuning " + " ".join(evidence.families),
-        directions=("Argue from bytes: each input read once, each output written once, neighbouring lanes on neighbouring addresses.",),
+    arithmetic = _is_arithmetic(evidence)
+    needs = _needs(evidence)
+    reason = (evidence.message.strip().splitlines() or ["no device"])[0]
+    found = _arithmetic(evidence, "") if arithmetic else _traffic(evidence, "")
+    return replace(
+        found,
+        says=f"It is right and was not timed: {reason}." + (f" It needs {needs}." if needs else ""),
+        words=f"{found.words} tile autotuning {' '.join(evidence.families)}",
     )
 
 
