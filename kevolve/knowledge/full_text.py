@@ -15,9 +15,9 @@ from typing import Any
 from kevolve.knowledge.documents import Document
 from kevolve.knowledge.excerpt import words_of
 
-_SCHEMA = "3"
-# bm25's weights: a word of the title says four times as much as one of the text, one of the front matter twice as much.
-_TITLE, _TERMS, _FACETS, _TEXT = 4.0, 2.0, 2.0, 1.0
+_SCHEMA = "5"
+# bm25's weights, found with the facets' (`library`): a word of the title says most.
+_TITLE, _TERMS, _FACETS, _TEXT = 8.0, 1.0, 0.5, 1.0
 _MOST_WORDS = 96
 # Said in almost every document or every message: they rank nothing.
 _STOP = frozenset(
@@ -70,12 +70,10 @@ def facets_of(document: Document) -> list[str]:
     """A document's facets: what its front matter names."""
     fields = {
         "vendor": document.vendor,
-        "arch": document.architectures,
-        "language": document.languages,
         "family": document.families,
         "bottleneck": document.bottlenecks,
         "phase": document.phases,
-        "topic": (document.topic,),
+        "folder": (document.id.rpartition("/")[0],),
     }
     return [facet(kind, value) for kind, values in fields.items() for value in values]
 

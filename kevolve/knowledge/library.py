@@ -18,10 +18,10 @@ from kevolve.knowledge.standing import standing
 
 SKILLS = "skills/"
 EXCERPT_TOKENS = 700
-# How often a facet of the query is named: a diagnosis's first bottleneck is what matters most, and what is written for the
-# operator's family, the language or the device goes before what holds for all.
-_BOTTLENECKS = (3, 2, 1)
-_FAMILY, _LANGUAGE, _ARCHITECTURE, _VENDOR = 2, 2, 2, 1
+# How often a facet of the query is named, found by trying on recorded outcomes (docs/knowledge.md): a diagnosis's first bottleneck
+# matters most; then the phase, and what is written for the operator's first family.
+_BOTTLENECKS = (4, 2, 1)
+_FAMILY, _SAMPLES, _VENDOR, _PHASE = 2, 1, 1, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +124,8 @@ def scope_of(diagnosis: Diagnosis) -> Scope:
 
 def _facets(bottlenecks: Sequence[str], scope: Scope) -> list[str]:
     weighted = [(full_text.facet("bottleneck", name), weight) for name, weight in zip(bottlenecks, _BOTTLENECKS, strict=False)]
-    weighted += [(full_text.facet("family", name), _FAMILY) for name in scope.families]
-    weighted += [(full_text.facet("arch", name), _ARCHITECTURE) for name in scope.architectures]
-    weighted += [(full_text.facet("language", scope.language), _LANGUAGE)] if scope.language else []
+    weighted += [(full_text.facet("family", name), _FAMILY) for name in scope.families[:1]]
+    weighted += [(full_text.facet("folder", f"samples/{name}"), _SAMPLES) for name in scope.families]
     weighted += [(full_text.facet("vendor", scope.vendor), _VENDOR)] if scope.vendor else []
+    weighted += [(full_text.facet("phase", scope.phase), _PHASE)] if scope.phase else []
     return [name for name, weight in weighted for _ in range(weight)]

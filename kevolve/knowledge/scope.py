@@ -46,13 +46,15 @@ def generation(arch: str) -> tuple[str, ...]:
 
 
 def admits(document: Document, scope: Scope) -> bool:
-    """Whether ``document`` concerns ``scope``: in every field it says nothing, or something that is asked for."""
+    """Whether ``document`` concerns ``scope``: in every field it says nothing, or something that is asked for.
+
+    The phase only ranks: how masks are written is read by whoever mends one, too.
+    """
     return (
         (not document.vendor or not scope.vendor or scope.vendor in document.vendor)
         and _meets(document.architectures, scope.architectures)
         and (not document.languages or not scope.language or scope.language in document.languages)
         and (GENERAL in document.families or _meets(document.families, scope.families))
-        and (not document.phases or not scope.phase or scope.phase in document.phases)
     )
 
 

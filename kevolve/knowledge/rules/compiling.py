@@ -138,6 +138,13 @@ def refused(evidence: Evidence) -> Finding | None:
         return None
     if any(rule(evidence) for rule in (out_of_shared_memory, out_of_registers, undeclared, mismatched)):
         return None
+    if evidence.says(r"no entry"):
+        return Finding(
+            bottleneck="compile",
+            says="It has no entry function: " + first_error(evidence),
+            words="basics entry function export name signature arguments returns wrapper interface",
+            directions=("Name the entry function as the spec is named, at the top level (exported where it is compiled).",),
+        )
     syntax = evidence.stage is Stage.PARSE or evidence.says(
         r"SyntaxError", r"expected ['‘][^'’]+['’] before", r"expected primary-expression"
     )

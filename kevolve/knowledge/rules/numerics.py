@@ -119,7 +119,7 @@ def tail(evidence: Evidence) -> Finding | None:
     return Finding(
         bottleneck="correctness",
         says=f"It fails at an edge of its blocks or vectors ({sizes or example.described}): {_pair(example)}.",
-        words="wrong tail mask boundary remainder block size multiple vector width neutral element other last columns",
+        words="wrong tail masks and tails load store mask other boundary remainder block size multiple vector width neutral element last",
         directions=(
             "Mask loads with the neutral element of what follows, and count the real size, not the block's.",
             "Handle the remainder after whole vectors; loop where the row is longer than the block.",

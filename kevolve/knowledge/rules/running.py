@@ -52,7 +52,7 @@ def writes_inputs(evidence: Evidence) -> Finding | None:
     return Finding(
         bottleneck="correctness",
         says=f"It writes to what it may only read: it {wrote.group(0)}.",
-        words="wrote to input in place mutates outputs allocate scratch store pointer alias overlap const",
+        words="wrote to input in place mutates outputs and strides allocate scratch read only store out of bounds illegal access overlap",
         directions=("Write to an output or to scratch of its own; inputs are read only unless the spec names them in mutates=.",),
     )
 
