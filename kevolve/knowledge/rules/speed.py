@@ -230,7 +230,7 @@ def _needs(evidence: Evidence) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{share:.1g}"
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
 
 
 def _number(value: object) -> bool:
