@@ -28,11 +28,11 @@ class _Grab:
                 self.specs[spec.name] = spec
 
 
-def collect(target: str = "cpu") -> dict[str, Spec]:
-    """The suites' specs by name. Raises ``RuntimeError`` where pytest could not collect them."""
+def collect(target: str = "cpu", folder: Path = SUITES) -> dict[str, Spec]:
+    """The specs of a folder's tests, the suites', by name. Raises ``RuntimeError`` where pytest could not collect them."""
     grab = _Grab()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "--kevolve-target", target, str(SUITES)], plugins=[grab])
+        code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "--kevolve-target", target, str(folder)], plugins=[grab])
     if code != pytest.ExitCode.OK:
         raise RuntimeError(said.getvalue())
     return grab.specs
