@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kevolve import registry
 from kevolve.search.node import Graph, Proposal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import random
 
     from kevolve.operators.trace import Trace
+    from kevolve.search.lab import Lab
     from kevolve.search.loop import Propose
 
 
@@ -30,6 +31,9 @@ class Context:
     graph: Graph
     sources: dict[str, str]  # artifact text by source_hash, for the nodes of `graph`
     random: random.Random  # seeded by --kevolve-seed
+    lab: Lab | None = None  # what may be asked of the harness meanwhile
+    seed: int = 0  # of this step
+    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON-able: "cases" (baseline_us, floor_us by case), "device", "peaks"
 
 
 class Operator(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kevolve.models import Usage
 from kevolve.search.node import Graph
 
 
@@ -15,6 +16,10 @@ class Step:
 
     parents: tuple[int, ...]
     memory: str = "parent"
+    operator: str = ""
+    model: str = ""
+    seed: int = 0
+    most: Usage | None = None
 
 
 class Policy(Protocol):
