@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -144,7 +145,7 @@ def node(
         spec_hash="h",
         target="cpu",
         proposal=proposal,
-        source_hash=f"source-{number}",
+        source_hash=hashlib.sha256(source.encode()).hexdigest(),
         normal_hash=f"normal-{number}",
         outcome=outcome or passed,
         fitness=fitness if outcome is None else 0.0,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kevolve import registry
+from kevolve.evaluate.outcome import Status
 from kevolve.models import Model
 from kevolve.operators.agent import described, prompt
 from kevolve.operators.agent.bench import Bench, Knowledge, Profiler, readable
@@ -22,11 +23,11 @@ from kevolve.operators.agent.conversation import Conversation, Ending, Reading
 from kevolve.operators.agent.edits import MOST_CHARACTERS
 from kevolve.operators.agent.families import families
 from kevolve.operators.agent.limits import Limits, Meter
-from kevolve.operators.agent.memory import Recalled, is_kernel, recall
+from kevolve.operators.agent.memory import Recalled, recall, remembered
 from kevolve.operators.agent.prompt import Excerpt, Ingredients, Mode, Prompt
 from kevolve.operators.agent.sections import one_line
 from kevolve.operators.agent.workspace import temporary
-from kevolve.search.node import Graph, Proposal
+from kevolve.search.node import Proposal
 
 if TYPE_CHECKING:
     from kevolve.languages import Language
@@ -149,20 +150,19 @@ class Agent:
             recalled=recalled,
             sources=context.sources,
             knowledge=self._documents(diagnosis),
-            diagnosis=diagnosis.render() if diagnosis is not None else "",
+            diagnosis=_told(diagnosis),
             mode=mode,
-            left=meter.left(),
+            left=f"{self.limits.calls} evaluations" if mode == "workspace" else meter.left(),
         )
         return made_of, diagnosis
 
     def _diagnosed(self, context: Context, step: Step, recalled: Recalled) -> Any:
-        """The diagnosis of the step; of a draft or a restart it knows no node."""
+        """The diagnosis of the step, which sees of the graph what the step remembers."""
         if self._diagnose is None:
             return None
-        alone = recalled.kind in ("draft", "restart")
         return self._diagnose(
-            Graph.of(()) if alone else context.graph,
-            replace(step, parents=()) if alone else step,
+            remembered(context.graph, step),
+            replace(step, parents=()) if recalled.kind == "restart" else step,
             spec=context.spec,
             language=context.language,
             device=context.facts.get("device", {}),
@@ -178,7 +178,7 @@ class Agent:
 
     def _bench(self, context: Context, step: Step, made_of: Ingredients, scope: Any) -> Bench:
         base = made_of.recalled.base
-        known = {prompt.source_of(node, context.sources): node.id for node in context.graph.nodes if is_kernel(node)}
+        known = {node.source_hash: node.id for node in context.graph.nodes if node.outcome.status is not Status.NO_CANDIDATE}
         return Bench(
             language=context.language,
             source=prompt.source_of(base, context.sources) if base is not None else "",
@@ -204,6 +204,13 @@ class Agent:
             workspace.fill(prompt=sent, spec=spec, parent=parent, knowledge=made_of.knowledge)
             conversation = Conversation(model, sent, bench, meter, workspace=workspace)
             return conversation, conversation.in_workspace(workspace, reading)
+
+
+def _told(diagnosis: Any) -> str:
+    """A diagnosis as the prompt has it: what was tried stands in the history, with predictions and gains."""
+    if diagnosis is None:
+        return ""
+    return str(replace(diagnosis, tried=()).render())
 
 
 __all__ = ["Agent", "Limits"]

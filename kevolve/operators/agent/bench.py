@@ -5,6 +5,7 @@ What a model writes is a text here, handed to the lab and to nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Bench:
         known: Mapping[str, int] | None = None,
         profiler: Profiler | None = None,
     ) -> None:
-        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: node ids by kernels that were tried."""
+        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256."""
         self.language, self.source, self.begun_with = language, source, source
         self.finish: Finish | None = None
         self.passed = False  # what the lab said last
@@ -100,7 +101,7 @@ class Bench:
     def kept(self) -> str:
         """The kernel to hand in for an author who never did: the fittest timed, the last that was right, or what lies here; or nothing."""
         found = self._fittest[1] or self._right or (self.source if self.changed else "")
-        return "" if found in self._known else found
+        return "" if self._step_of(found) is not None else found
 
     def offered(self) -> tuple[Tool, ...]:
         """The tools that there is something behind."""
@@ -239,9 +240,13 @@ class Bench:
             raise Refused(
                 "the kernel is as it was: there is nothing to hand in" if self.source.strip() else "there is no kernel to hand in"
             )
-        if self.source in self._known:
-            raise Refused(f"this very kernel was tried before, as step #{self._known[self.source]}: hand in another")
+        if (step := self._step_of(self.source)) is not None:
+            raise Refused(f"this very kernel was tried before, as step #{step}: hand in another")
         self.finish = finish
+
+    def _step_of(self, source: str) -> int | None:
+        """The step at which this text was tried before."""
+        return self._known.get(hashlib.sha256(source.encode()).hexdigest())
 
 
 def readable(text: str) -> str:

@@ -187,7 +187,7 @@ class Conversation:
         except ModelFailed as failure:
             meter.usage += failure.usage
             self.transcript.note(failed=failure.kind, message=str(failure))
-            return self._unfinished(f"the model failed ({failure.kind}): {one_line(str(failure), 600)}", failure=failure.kind)
+            return self._unfinished(f"model failed ({failure.kind}): {one_line(str(failure), 600)}", failure=failure.kind)
         meter.usage += reply.usage
         self._last = reply.text
         self._messages.append(reply.message)

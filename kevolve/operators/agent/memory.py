@@ -55,6 +55,17 @@ def recall(graph: Graph, step: Step) -> Recalled:
     )
 
 
+def remembered(graph: Graph, step: Step) -> Graph:
+    """The part of the graph that ``step`` remembers: nothing for a draft or a restart, no siblings unless its memory mode has them."""
+    if not step.parents or step.memory == "restart":
+        return Graph.of(())
+    if step.memory in ("siblings", "both"):
+        return graph
+    parents = set(step.parents)
+    kept = {ancestor.id for node in graph.nodes if node.id in parents for ancestor in _ancestors(graph, node)}
+    return Graph.of(node for node in graph.nodes if node.id in kept or not parents & set(node.proposal.parents))
+
+
 def is_kernel(node: Node) -> bool:
     """Whether the node's source is a kernel, right or wrong: a step without a candidate kept only what its reply held."""
     return node.outcome.status is not Status.NO_CANDIDATE and bool(node.proposal.source.strip())

@@ -165,7 +165,7 @@ def test_a_refusal_is_a_step_without_a_kernel():
 def test_a_model_that_fails_is_a_step_without_a_kernel_and_its_cost_is_kept():
     model = Scripted(ModelFailed("rate-limit", "429: wait 20 s", usage=Usage(input_tokens=9)))
     proposal = propose(model)
-    assert proposal.problem == "the model failed (rate-limit): 429: wait 20 s"
+    assert proposal.problem == "model failed (rate-limit): 429: wait 20 s"
     assert proposal.usage == Usage(input_tokens=9)
     assert json.loads(proposal.transcript)["notes"] == [{"failed": "rate-limit", "message": "429: wait 20 s"}]
 
