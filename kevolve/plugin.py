@@ -216,7 +216,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     run, specs = _run(session), {item.stash[SPEC].nodeid: item.stash[SPEC] for item in session.items if SPEC in item.stash}
     if not specs:
         raise pytest.UsageError("--kevolve-prompt: expected a kernel spec among the selected tests, got none")
-    prompting.write([prompting.render(run, spec) for spec in specs.values()], Path(session.config.invocation_params.dir, file))
+    try:
+        rendered = [prompting.render(run, spec) for spec in specs.values()]
+    except prompting.Unrenderable as error:
+        raise pytest.UsageError(str(error)) from error
+    prompting.write(rendered, Path(session.config.invocation_params.dir, file))
     return True
 
 

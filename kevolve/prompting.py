@@ -38,14 +38,24 @@ class Rendered:
     sections: tuple[Mapping[str, Any], ...]
 
 
+class Unrenderable(Exception):
+    """A prompt that cannot be made; the message says why."""
+
+
 def render(run: Run, spec: Spec) -> Rendered:
-    """The prompt for the next step of ``spec`` in ``run``: a draft, or an expansion of the best node that the store has."""
+    """The prompt for the next step of ``spec`` in ``run``: a draft, or an expansion of the best node that the store has.
+
+    Raises ``Unrenderable``.
+    """
     from kevolve.operators import Context
     from kevolve.operators.agent import Agent
-    from kevolve.operators.agent.retrieval import retrieval
+    from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
     from kevolve.operators.trace import trace_reference
 
-    graph, language = _graph(run, spec), run.languages(spec)[0].name
+    languages = run.languages(spec)
+    if not languages:
+        raise Unrenderable(f"{spec.nodeid}: expected a language that it may be written in on target {run.target.name}, got none")
+    graph, language = _graph(run, spec), languages[0].name
     step = next_step(graph, language)
     context = Context(
         spec=spec,
@@ -57,7 +67,10 @@ def render(run: Run, spec: Spec) -> Rendered:
         random=random.Random(0),
         facts=_facts(run),
     )
-    library, diagnose = retrieval(run.settings.knowledge, run.cache)
+    try:
+        library, diagnose = retrieval(run.settings.knowledge, run.cache)
+    except UnusableKnowledge as error:
+        raise Unrenderable(str(error)) from error
     sent = Agent(library=library, diagnose=diagnose).prompt(context, step, mode=mode_of(run.settings.models))
     return _rendered(spec, step, language, sent)
 

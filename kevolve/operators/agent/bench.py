@@ -171,7 +171,7 @@ class Bench:
         try:
             document = self._library.read(id)
         except KeyError as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error.args[0])) from None
         return cut(f"# {document.title}\n\n{document.text}", DOCUMENT_TOKENS)
 
     # -- asking the lab ----------------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ BUDGETS = {
     "rules": 1_000,
     "spec": 2_500,
     "language": 2_000,
-    "hardware": 700,
-    "knowledge": 4_000,
+    "hardware": 600,
+    "times": 600,
+    "knowledge": 4_500,
     "diagnosis": 800,
     "history": 1_500,
     "kernel": 9_000,
@@ -132,6 +133,7 @@ def _sections(made_of: Ingredients, budgets: Mapping[str, int]) -> list[Section]
         ("spec", spec_text(made_of.spec), rest["spec"]),
         ("language", render("language.md.jinja", name=made_of.language.name, guide=guide(made_of.language)), ""),
         ("hardware", _hardware(made_of), ""),
+        ("times", _times(made_of), ""),
         ("knowledge", render("knowledge.md.jinja", documents=made_of.knowledge) if made_of.knowledge else "", rest["knowledge"]),
         ("diagnosis", render("diagnosis.md.jinja", text=made_of.diagnosis) if made_of.diagnosis else "", ""),
         ("history", _history(made_of), ""),
@@ -176,7 +178,7 @@ def info_words(language: Language) -> frozenset[str]:
 def _hardware(made_of: Ingredients) -> str:
     facts = made_of.facts
     device, peaks = facts.get("device", {}), facts.get("peaks", {})
-    if not device and not peaks and not facts.get("cases"):
+    if not device and not peaks:
         return ""
     empty = peaks.get("empty_call_us")
     return render(
@@ -186,12 +188,14 @@ def _hardware(made_of: Ingredients) -> str:
         operations=[f"{name} {rate / 1e12:.3g} Tops/s" for name, rate in peaks.get("operations", {}).items()],
         random=[f"{_bytes(size)} {rate / 1e6:,.0f} M/s" for size, rate in _few(peaks.get("random_accesses", ()))],
         empty_call=f"{empty:.3g} us" if empty else "",
-        baseline=made_of.spec["baseline"][0],
-        cases=[
-            {"id": case, "baseline": _us(known.get("baseline_us")), "floor": _us(known.get("floor_us"))}
-            for case, known in facts.get("cases", {}).items()
-        ],
     )
+
+
+def _times(made_of: Ingredients) -> str:
+    """What is measured of the cases: it grows while a search runs, and is no part of the stable prefix."""
+    known = made_of.facts.get("cases", {})
+    cases = [{"id": case, "baseline": _us(each.get("baseline_us")), "floor": _us(each.get("floor_us"))} for case, each in known.items()]
+    return render("times.md.jinja", baseline=made_of.spec["baseline"][0], cases=cases) if cases else ""
 
 
 def _us(value: float | None) -> str:

@@ -19,7 +19,7 @@ from kevolve.operators.agent.prompt import BUDGETS, STABLE, Prompt
 from kevolve.operators.agent.sections import Section, cut, estimate, fenced, fit, one_line
 from kevolve.search.node import Graph
 from kevolve.search.policies import Step
-from tests.operators.scripted import KERNEL, Plain, Scripted, context, failing, node
+from tests.operators.scripted import FACTS, KERNEL, Plain, Scripted, context, failing, node
 
 SNAPSHOTS = Path(__file__).parents[1] / "agent_snapshots"
 GRAPH = (
@@ -106,8 +106,17 @@ def test_the_stable_part_is_the_same_for_every_step_of_a_search():
     assert len(systems) == 1
     sent = made(Step(parents=(2,), memory="both"), agent=WITH_KNOWLEDGE)
     names = [part.name for part in sent.sections]
-    assert names == [*STABLE, "knowledge", "diagnosis", "history", "kernel", "task"]
+    assert names == [*STABLE, "times", "knowledge", "diagnosis", "history", "kernel", "task"]
     assert set(names) <= set(BUDGETS)
+
+
+def test_times_that_become_known_change_nothing_of_the_stable_part():
+    unmeasured = {name: value for name, value in FACTS.items() if name != "cases"}
+    early, later = (made(Step(parents=()), facts=facts) for facts in (unmeasured, FACTS))
+    assert early.system == later.system
+    assert "| `small` | 900 | 300 |" in section(later, "times")
+    assert "| `many` | 700 | unknown |" in section(later, "times")
+    assert section(early, "times") == ""
 
 
 @pytest.mark.parametrize("step", [Step(parents=()), Step(parents=(), memory="restart"), Step(parents=(2,), memory="restart")])
