@@ -93,7 +93,7 @@ def test_a_prompt_is_as_its_snapshot(name: str):
     sent = PROMPTS[name]()
     sizes = "\n".join(f"{part.name}: {part.tokens} of {part.budget} tokens" for part in sent.sections)
     text = f"{sizes}\n\n=== system ===\n\n{sent.system}\n=== message ===\n\n{sent.text}"
-    file = SNAPSHOTS / f"{name}.md"
+    file = SNAPSHOTS / f"{name}.txt"  # no .md: formatters would take it for their own
     if os.environ.get("KEVOLVE_SNAPSHOTS") == "write":
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8"), f"{name}: read the difference, then write it with KEVOLVE_SNAPSHOTS=write"
