@@ -189,6 +189,7 @@ class Agent:
             library=self._library,
             scope=scope,
             known=known,
+            parent_fitness=made_of.recalled.fitness,
             profiler=self._profiler,
         )
 

@@ -79,6 +79,7 @@ class Bench:
         library: Knowledge | None = None,
         scope: Any = None,
         known: Mapping[str, int] | None = None,
+        parent_fitness: float = 0.0,
         profiler: Profiler | None = None,
     ) -> None:
         """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256."""
@@ -88,7 +89,7 @@ class Bench:
         self.timed = False  # whether a fitness was known to the model when it predicted one
         self._spec, self._baseline, self._facts = spec, baseline, facts
         self._lab, self._library, self._scope = lab, library, scope
-        self._known, self._profiler = dict(known or {}), profiler
+        self._known, self._parent_fitness, self._profiler = dict(known or {}), parent_fitness, profiler
         self._fittest: tuple[float, str] = (0.0, "")
         self._right = ""  # the last kernel that passed the development plan
 
@@ -191,13 +192,18 @@ class Bench:
 
     def _run_development_plan(self) -> str:
         outcome = self.check()
-        return "Right on the whole development plan.\n" + resources_text(outcome.detail) if outcome.passed else outcome_text(outcome)
+        return (
+            f"Right on the whole development plan.\n{resources_text(outcome.detail)}".strip() if outcome.passed else outcome_text(outcome)
+        )
 
     def _time(self) -> str:
         outcome, fitness = self._evaluated()
-        if outcome.status not in MEASURED:
-            return outcome_text(outcome)
-        return figures_text(fitness, outcome.detail, self._facts, self._baseline)
+        return self._figures(outcome, fitness) if outcome.status in MEASURED else outcome_text(outcome)
+
+    def _figures(self, outcome: Outcome, fitness: float) -> str:
+        text = figures_text(fitness, outcome.detail, self._facts, self._baseline)
+        before = self._parent_fitness
+        return f"{text}\nGain over the parent's {before:.3g}: {fitness / before:.2f}" if before > 0 else text
 
     def _evaluated(self) -> tuple[Outcome, float]:
         evaluated = self._laboratory().evaluate(self.language, self.source)
@@ -215,7 +221,7 @@ class Bench:
         if outcome.status not in MEASURED:
             return outcome_text(outcome)
         more = self._profiler(self.language, self.source, outcome) if self._profiler is not None else ""
-        figures = figures_text(fitness, outcome.detail, self._facts, self._baseline)
+        figures = self._figures(outcome, fitness)
         return cut("\n\n".join(part for part in (figures, more) if part), PROFILE_TOKENS, keep="both")
 
     def _laboratory(self) -> Lab:

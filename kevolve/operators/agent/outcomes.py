@@ -10,6 +10,7 @@ from kevolve.operators.agent.sections import cut, one_line
 from kevolve.search.node import Graph, Node
 
 MESSAGE_TOKENS = 1_200
+_FOR_PEOPLE = "replay: pytest"  # a line of a counterexample that no model can follow
 _RESOURCES = {
     "registers": "registers a thread",
     "spill_bytes": "bytes of local memory a thread (spills)",
@@ -21,7 +22,8 @@ _RESOURCES = {
 
 def outcome_text(outcome: Outcome, *, budget: int = MESSAGE_TOKENS) -> str:
     """Status, stage and message (compiler output or counterexample, both ends kept), then what the compiler said of resources."""
-    message = cut(outcome.message.strip(), budget, keep="both")
+    told = "\n".join(line for line in outcome.message.strip().splitlines() if not line.startswith(_FOR_PEOPLE))
+    message = cut(told, budget, keep="both")
     lines = [f"{outcome.status} at stage {outcome.stage}{': ' if message else ''}{message}"]
     return "\n".join(lines + [text for text in [resources_text(outcome.detail)] if text])
 
@@ -68,7 +70,7 @@ def _result(node: Node, graph: Graph) -> str:
     if node.outcome.status is Status.NO_CANDIDATE:
         return f"no kernel: {one_line(node.proposal.problem or node.outcome.message, 240)}"
     if not node.works:
-        return f"{node.outcome.status} at {node.outcome.stage}: {one_line(node.outcome.message, 240)}"
+        return f"{node.outcome.status} at {node.outcome.stage}: {one_line(node.outcome.message.partition(chr(10))[0], 240)}"
     parent = next((other for other in graph.nodes if other.id in node.proposal.parents and other.fitness > 0), None)
     gain = f", gain {node.fitness / parent.fitness:.2f}" if parent is not None and node.fitness > 0 else ""
     return f"fitness {node.fitness:.3g}{gain}" if node.fitness > 0 else f"correct, {node.outcome.status}"

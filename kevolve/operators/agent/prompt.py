@@ -194,7 +194,9 @@ def _hardware(made_of: Ingredients) -> str:
 def _times(made_of: Ingredients) -> str:
     """What is measured of the cases: it grows while a search runs, and is no part of the stable prefix."""
     known = made_of.facts.get("cases", {})
-    cases = [{"id": case, "baseline": _us(each.get("baseline_us")), "floor": _us(each.get("floor_us"))} for case, each in known.items()]
+    cases = [
+        {"id": case, "baseline": _us(each.get("baseline_us")), "floor": _us(each.get("floor_us"))} for case, each in known.items() if each
+    ]
     return render("times.md.jinja", baseline=made_of.spec["baseline"][0], cases=cases) if cases else ""
 
 

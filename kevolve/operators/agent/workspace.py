@@ -126,6 +126,8 @@ def _read(path: Path) -> str | None:
 @contextmanager
 def temporary(suffix: str, below: Path | None = None) -> Iterator[Workspace]:
     """A workspace that is removed afterwards. ``below``: where it is made; None: the system's folder for such."""
+    if below is not None:
+        below.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="kevolve-agent-", dir=below))
     try:
         yield Workspace(folder, suffix)

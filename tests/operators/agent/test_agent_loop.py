@@ -49,6 +49,7 @@ def test_a_kernel_is_edited_compiled_checked_timed_and_handed_in():
     assert "40 registers a thread" in built
     assert right.startswith("Right on the whole development plan.")
     assert "`small`: 1.50x, 600 us, 50% of the speed of light (300 us)" in timed
+    assert "Gain over the parent's 1.2: 1.25" in timed
 
 
 def test_what_it_cost_is_the_sum_of_all_exchanges():
@@ -274,10 +275,14 @@ def test_reasoning_that_the_provider_wants_back_is_sent_back_unchanged():
 
 def test_a_wrong_parent_is_shown_with_its_failure():
     wrong = node(
-        2, NEW, parents=[1], outcome=failing(Status.INCORRECT_NUMERICAL, "output 0: 3 of 21 differ\n  [0, 2] expected 0.25 got 0.5")
+        2,
+        NEW,
+        parents=[1],
+        outcome=failing(Status.INCORRECT_NUMERICAL, "output 0: 3 of 21 differ\n  [0, 2] expected 0.25 got 0.5\nreplay: pytest x"),
     )
     model = Scripted(calls(call("write_kernel", source=NEW + "//\n")), finish())
     propose(model, nodes=[node(1), wrong], step=Step(parents=(2,)))
     assert "# How step #2 fails" in model.told[0]
     assert "expected 0.25 got 0.5" in model.told[0]
+    assert "replay: pytest" not in model.told[0]
     assert "Find the cause and mend it" in model.told[0]
