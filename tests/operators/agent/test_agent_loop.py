@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from kevolve.evaluate.outcome import Status
-from kevolve.models import Message, ModelFailed, Reply, Text, ToolCall, Usage
+from kevolve.models import Message, ModelFailed, Reply, Request, Text, ToolCall, Usage
 from kevolve.operators.agent import Agent, Limits
 from kevolve.search.node import Proposal
 from kevolve.search.policies import Step
@@ -286,3 +287,21 @@ def test_a_wrong_parent_is_shown_with_its_failure():
     assert "expected 0.25 got 0.5" in model.told[0]
     assert "replay: pytest" not in model.told[0]
     assert "Find the cause and mend it" in model.told[0]
+
+
+def test_conversations_in_threads_share_nothing():
+    agent = Agent([Echo()], language=lambda name: Plain())
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = list(pool.map(lambda seed: agent.propose(context([node(1)], seed=seed), Step(parents=(1,), seed=seed), 1)[0], range(1, 17)))
+    assert [proposal.source for proposal in found] == [NEW] * 16
+    assert [proposal.problem for proposal in found] == [""] * 16
+    assert all(proposal.usage == USAGE + USAGE for proposal in found)
+
+
+class Echo:
+    """Writes a kernel in its first turn and hands it in in the second; keeps nothing between requests."""
+
+    name, tools = "scripted:echo", True
+
+    def reply(self, request: Request) -> Reply:
+        return calls(call("write_kernel", source=NEW)) if len(request.messages) == 1 else finish()
