@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--kevolve-knowledge", action="append", metavar="DIR", help="documents of one's own besides kevolve's; repeatable")
     group.addoption("--kevolve-evaluator", metavar="spool:DIR", help="leave rounds of candidates in DIR for `kevolve evaluate` elsewhere")
+    group.addoption("--kevolve-prompt", metavar="FILE", help="write the prompts of the selected specs' next steps there; nothing is run")
     group.addoption("--kevolve-seed", type=int, metavar="N", help="seed of inputs and search (default: secret, drawn anew)")
     group.addoption("--kevolve-review", action="store_true", help="leave a new kernel beside the old one and print the difference")
     group.addoption("--kevolve-record", metavar="PATH", help="write the run record (JSON) there")
@@ -202,6 +203,25 @@ def _case(item: pytest.Function) -> Case:
         targets=tuple(said.get("targets", ())) or None,
         min_speedup=said.get("min_speedup"),
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Under ``--kevolve-prompt`` render prompts and run no test."""
+    file = session.config.getoption("kevolve_prompt")
+    if file is None or session.testsfailed or session.config.option.collectonly:
+        return None
+    from kevolve import prompting
+
+    run, specs = _run(session), {item.stash[SPEC].nodeid: item.stash[SPEC] for item in session.items if SPEC in item.stash}
+    if not specs:
+        raise pytest.UsageError("--kevolve-prompt: expected a kernel spec among the selected tests, got none")
+    try:
+        rendered = [prompting.render(run, spec) for spec in specs.values()]
+    except prompting.Unrenderable as error:
+        raise pytest.UsageError(str(error)) from error
+    prompting.write(rendered, Path(session.config.invocation_params.dir, file))
+    return True
 
 
 @pytest.hookimpl(tryfirst=True)

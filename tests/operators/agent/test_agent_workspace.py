@@ -1,0 +1,149 @@
+"""A coding agent's command in a folder: what it finds there, its evaluations, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kevolve.models import Message, ModelFailed, Reply, Request, Text
+from kevolve.operators.agent import Agent, Limits
+from kevolve.search.node import Proposal
+from kevolve.search.policies import Step
+from tests.operators.agent.test_agent_prompt import FakeLibrary, diagnose
+from tests.operators.scripted import KERNEL, USAGE, Plain, context, node
+
+NEW = "// rms_norm: speed 1.9\nint block = 2;\n"
+SAID = "hypothesis: rows are read twice\npredicted gain: 1.4x\nidea: one pass\n"
+
+
+class Command:
+    """A shell script as a coding agent: runs in the folder with the prompt on its input, as ``command:`` does."""
+
+    tools, works_in_folder = False, True
+    name = "command:tiny {workspace}"
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        self.folder = Path()
+        self.errors = ""
+
+    def reply(self, request: Request) -> Reply:
+        assert request.workspace is not None
+        self.folder = request.workspace
+        done = subprocess.run(
+            ["/bin/sh", "-c", self.script],
+            cwd=request.workspace,
+            input=request.system,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        self.errors = done.stderr
+        if done.returncode:
+            raise ModelFailed("command", f"expected exit status 0, got {done.returncode}")
+        parts = (Text(text=done.stdout),) if done.stdout else ()
+        return Reply(message=Message(role="assistant", parts=parts), usage=USAGE, stop="done", model=self.name)
+
+
+def propose(script: str, *, step: Step = Step(parents=(1,)), limits: Limits | None = None, **agent) -> tuple[Proposal, Command]:  # noqa: B008 - a value
+    model = Command(script)
+    made = Agent([model], limits=limits, language=lambda name: Plain(), **agent)
+    return made.propose(context([node(1)]), step, 1)[0], model
+
+
+def test_the_file_that_is_left_is_the_kernel_and_its_prediction_is_read_from_the_output(tmp_path: Path):
+    script = f"printf '%s' '{NEW}' > kernel.cpp; ./evaluate time; printf '%s' '{SAID}'"
+    proposal, model = propose(script, workspaces=tmp_path)
+    assert (proposal.source, proposal.problem, proposal.model) == (NEW, "", Command.name)
+    assert (proposal.hypothesis, proposal.predicted_gain, proposal.idea) == ("rows are read twice", 1.4, "one pass")
+    note = json.loads(proposal.transcript)["notes"][0]
+    assert (note["evaluate"], note["failed"]) == ("time", False)
+    assert "`small`: 1.90x" in note["answer"]
+    assert model.errors == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_holds_prompt_spec_parent_and_knowledge():
+    script = "head -c 200 PROMPT.md SPEC.md; cat kernel.cpp parent.cpp; cat knowledge/*; ls; printf x >> kernel.cpp"
+    proposal, _ = propose(script, library=FakeLibrary(), diagnose=diagnose)
+    said = json.loads(proposal.transcript)["messages"][1]["parts"][0]["text"]
+    assert "You are an expert in cpp kernels" in said
+    assert "# Spec: rms_norm" in said
+    assert said.count("// rms_norm: the parent") == 2
+    assert "Hold a row in registers" in said
+    assert "PROMPT.md\nSPEC.md\nevaluate\nkernel.cpp\nknowledge\nparent.cpp" in said
+    assert "./evaluate check" in json.loads(proposal.transcript)["system"]
+    assert proposal.source == KERNEL + "x\n"
+
+
+def test_an_evaluation_that_fails_says_so_by_its_text_and_exit_status():
+    script = "printf 'int wrong;' > kernel.cpp; ./evaluate check && exit 9; ./evaluate shell && exit 9; "
+    script += f"printf '%s' '{NEW}' > kernel.cpp; ./evaluate compile || exit 9"
+    proposal, _ = propose(script)
+    first, second, third = json.loads(proposal.transcript)["notes"]
+    assert "INCORRECT_NUMERICAL" in first["answer"]
+    assert second["answer"] == "expected one of compile, check, time, profile, got 'shell'"
+    assert "Built." in third["answer"]
+    assert proposal.source == NEW
+
+
+def test_evaluations_are_limited():
+    script = f"printf '%s' '{NEW}' > kernel.cpp; ./evaluate check; ./evaluate check; ./evaluate check; true"
+    proposal, _ = propose(script, limits=Limits(calls=2))
+    answers = [note["answer"] for note in json.loads(proposal.transcript)["notes"]]
+    assert "[left: 1 evaluations]" in answers[0]
+    assert answers[2].startswith("no evaluation is left")
+
+
+def test_a_prediction_may_stand_in_a_file():
+    proposal, _ = propose(f"printf '%s' '{NEW}' > kernel.cpp; printf '%s' '{SAID}' > NOTES.md")
+    assert (proposal.hypothesis, proposal.predicted_gain) == ("rows are read twice", 1.4)
+
+
+def test_a_kernel_in_the_reply_counts_where_the_file_is_as_it_was():
+    proposal, _ = propose(f"printf '%s\\n```cpp\\n%s```\\n' '{SAID}' '{NEW}'")
+    assert (proposal.source, proposal.hypothesis) == (NEW, "rows are read twice")
+
+
+def test_a_command_that_changes_nothing_is_a_step_without_a_kernel():
+    proposal, _ = propose("echo nothing to do")
+    assert proposal.problem.startswith("the command left no kernel to try: the kernel is as it was")
+    assert proposal.source == "nothing to do\n"
+
+
+def test_a_command_that_fails_leaves_what_it_had_right():
+    proposal, _ = propose(f"printf '%s' '{NEW}' > kernel.cpp; ./evaluate time; printf 'half a ker' > kernel.cpp; exit 3")
+    assert (proposal.source, proposal.problem) == (NEW, "")
+    assert json.loads(proposal.transcript)["ended"] == "model failed (command): expected exit status 0, got 3"
+
+
+@pytest.mark.parametrize(
+    "script", ["ln -sf /etc/passwd kernel.cpp", "rm kernel.cpp", "rm kernel.cpp; mkdir kernel.cpp", "rm kernel.cpp; mkfifo kernel.cpp"]
+)
+def test_what_is_no_regular_file_is_never_read(script: str):
+    proposal, _ = propose(script)
+    assert proposal.problem
+    assert "root:" not in proposal.source
+
+
+def test_requests_with_odd_names_and_sources_behind_links_are_not_answered_with_what_they_name():
+    script = "ln -s /etc/passwd .evaluate/7.source; echo check > .evaluate/7.request; echo check > .evaluate/x.request; "
+    script += "sleep 0.4; cat .evaluate/7.result"
+    proposal, _ = propose(script)
+    notes = json.loads(proposal.transcript)["notes"]
+    assert [note["answer"] for note in notes] == ["the kernel is empty"]
+
+
+def test_the_evaluation_command_gives_up_when_nobody_answers(tmp_path: Path):
+    from kevolve.operators.agent.prompt import render
+
+    (tmp_path / ".evaluate").mkdir()
+    (tmp_path / ".evaluate" / "over").touch()
+    (tmp_path / "kernel.cpp").write_text("x")
+    (tmp_path / "evaluate").write_text(render("evaluate.sh.jinja", suffix=".cpp"))
+    done = subprocess.run(["/bin/sh", "evaluate"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (2, "nobody evaluates any more\n")
