@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kevolve.models import Usage
 from kevolve.search.step import Arm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kevolve.models.choosing import Weighted
     from kevolve.models.prices import Prices
     from kevolve.operators import Operator
+    from kevolve.operators.agent import Agent
     from kevolve.settings import Settings
+
+EXCHANGES = "exchanges.jsonl"  # below the store: every exchange with a model, for replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,29 +29,31 @@ class Modelled:
     arms: tuple[Arm, ...]
 
 
-def modelled(settings: Settings) -> Modelled | None:
-    """The agent over the models that the user gave, or None where none were.
+class Unusable(Exception):
+    """Models, prices or documents as the user gave them cannot be used; the message says why and what to do."""
 
-    Raises ``kevolve.models.choosing.UnusableModel`` for a model that cannot be made (no package, no key, an unknown provider) and
-    ``kevolve.models.prices.UnreadablePrices``.
-    """
+
+def modelled(settings: Settings) -> Modelled | None:
+    """The agent over the models that the user gave, or None where none were. Raises ``Unusable``."""
     if not settings.models:
         return None
     from kevolve.models.choosing import choose
-    from kevolve.models.prices import load_prices
-    from kevolve.models.providers import Surroundings
+    from kevolve.models.prices import UnreadablePrices, load_prices
+    from kevolve.models.providers import Surroundings, UnusableModel
+    from kevolve.operators.agent import Agent
+    from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
 
-    names = ("operators.agent", "knowledge.library", "knowledge.diagnosis")
-    agents, library, diagnosis = (import_module(f"kevolve.{name}") for name in names)
-    prices = load_prices(settings.rootdir, os.environ)
-    chosen = choose(settings.models, Surroundings(environment=os.environ, prices=prices))
-    documents = library.Library(settings.knowledge, cache=settings.store / "cache")
-    workspaces = settings.store / "scratch"
-    agent = agents.Agent([each.model for each in chosen], library=documents, diagnose=diagnosis.diagnose, workspaces=workspaces)
+    try:
+        prices = load_prices(settings.rootdir, os.environ)
+        chosen = choose(settings.models, Surroundings(environment=os.environ, prices=prices), record=settings.store / EXCHANGES)
+        library, diagnose = retrieval(settings.knowledge, settings.store / "cache")
+    except (UnreadablePrices, UnusableModel, UnusableKnowledge) as error:
+        raise Unusable(str(error)) from error
+    agent = Agent([each.model for each in chosen], library=library, diagnose=diagnose, workspaces=settings.store / "scratch")
     return Modelled(operator=agent, arms=arms_of(agent, chosen, prices))
 
 
-def arms_of(agent: Any, chosen: Sequence[Weighted], prices: Prices) -> tuple[Arm, ...]:
+def arms_of(agent: Agent, chosen: Sequence[Weighted], prices: Prices) -> tuple[Arm, ...]:
     """One arm a model: its weight, and the most that a step may cost by the agent's own limits and the user's price."""
     tokens = agent.limits.tokens
     arms = []

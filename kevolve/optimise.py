@@ -20,7 +20,6 @@ from kevolve.evaluate.floor import floor_us
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
-from kevolve.modelled import modelled
 from kevolve.operators import bind, registered, traced
 from kevolve.report.follow import follow
 from kevolve.report.record import Speedup
@@ -109,7 +108,7 @@ class Optimiser:
     def _search(self, store: GraphStore) -> Found:
         run, spec = self._run, self._spec
         seed = run.settings.seed if run.settings.seed is not None else 0
-        model = modelled(run.settings)
+        model = run.model
         pipeline = self._pipeline(seed)
         self._resources.callback(pipeline.close)
         shared = run.target.shares_cores

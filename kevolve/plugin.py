@@ -207,9 +207,12 @@ def _case(item: pytest.Function) -> Case:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Under ``--kevolve-prompt`` render prompts and run no test."""
+    """Under ``--kevolve-prompt`` render prompts and run no test; before a search see that its models can be asked."""
     file = session.config.getoption("kevolve_prompt")
-    if file is None or session.testsfailed or session.config.option.collectonly:
+    if session.testsfailed or session.config.option.collectonly:
+        return None
+    if file is None:
+        _check_models(session)
         return None
     from kevolve import prompting
 
@@ -222,6 +225,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         raise pytest.UsageError(str(error)) from error
     prompting.write(rendered, Path(session.config.invocation_params.dir, file))
     return True
+
+
+def _check_models(session: pytest.Session) -> None:
+    """Models that cannot be asked are a usage error before the first test, not a failure of each."""
+    settings = session.config.stash[SETTINGS]
+    if settings.optimise == "off" or not settings.models or not any(SPEC in item.stash for item in session.items):
+        return
+    from kevolve.modelled import Unusable
+
+    try:
+        _ = _run(session).model
+    except Unusable as error:
+        raise pytest.UsageError(f"kevolve: {error}") from error
 
 
 @pytest.hookimpl(tryfirst=True)

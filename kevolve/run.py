@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kevolve import elsewhere, registry, rows
 from kevolve.evaluate import counterexamples
@@ -35,6 +35,9 @@ from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.settings import Settings
 from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.targets import Peaks, Target
+
+if TYPE_CHECKING:
+    from kevolve.modelled import Modelled
 
 CHECK_TIMEOUT_S = 120.0
 COMPILE_TIMEOUT_S = 120.0
@@ -120,6 +123,13 @@ class Run:
     def scatter(self) -> Scatter | None:
         """How far the times of one kernel lie apart between processes, where these serve several pairs; measured once and kept."""
         return scatter(self.workers, self.target, self.cache, clock=time.perf_counter)
+
+    @cached_property
+    def model(self) -> Modelled | None:
+        """The operator that asks the user's models, one for all specs; None where no model was given. Raises ``modelled.Unusable``."""
+        from kevolve.modelled import modelled
+
+        return modelled(self.settings)
 
     @property
     def cache(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ def retrieval(folders: Sequence[Path], cache: Path | None) -> tuple[Knowledge | 
     """
     if any(folder.name == OFF and not folder.exists() for folder in folders):
         return None, None
-    bad: type[Exception] = import_module("kevolve.knowledge.documents").BadDocument
+    from kevolve.knowledge.diagnosis import diagnose
+    from kevolve.knowledge.documents import BadDocument
+    from kevolve.knowledge.library import Library
+
     try:
-        library: Knowledge = import_module("kevolve.knowledge.library").Library(tuple(folders), cache=cache)
-    except (OSError, bad) as error:
+        return Library(tuple(folders), cache=cache), diagnose
+    except (OSError, BadDocument) as error:
         raise UnusableKnowledge(f"--kevolve-knowledge: {error}") from error
-    diagnose: Callable[..., Any] = import_module("kevolve.knowledge.diagnosis").diagnose
-    return library, diagnose
