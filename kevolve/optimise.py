@@ -7,7 +7,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,19 +22,21 @@ from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.operators import bind, registered, traced
 from kevolve.report.follow import follow
-from kevolve.report.record import Speedup
+from kevolve.report.record import Environment, Speedup
 from kevolve.search.accept import accept
 from kevolve.search.budget import Budget
 from kevolve.search.header import Header
-from kevolve.search.loop import Evaluate, Found, Progress, Search, unpriced
+from kevolve.search.loop import Found, Progress, Search, unpriced
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.search.warm import about, inherited
 from kevolve.spec.spec import Case, Draw, Spec, decode
+from kevolve.spool import evaluator
 from kevolve.store.graph_store import GraphStore
 
 if TYPE_CHECKING:
     from kevolve.run import Run
+    from kevolve.spool.spool import Graded, Spool
 
 DEFAULT = Budget(evaluations=6, minutes=1.5, stall=3)
 # A kernel for a device is compiled anew for every kind of shape and dtype in the plan: its check takes ten times as long, its timing less.
@@ -48,11 +50,15 @@ TRIES = 3  # how many of the best are checked anew before a search counts as fai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fresh:
-    """A node that passed its fresh full check, and its timings by case id (none where its language cannot be timed)."""
+    """A node that passed its fresh full check, and its timings by case id (none where its language cannot be timed).
+
+    ``environment``: of the machine that measured it, where that is another one.
+    """
 
     node: Node
     checked: Outcome
     measured: Mapping[str, Measurement]
+    environment: Environment | None = None
 
 
 class Optimiser:
@@ -65,10 +71,38 @@ class Optimiser:
         self._pools: dict[str, Pool] = {}
 
     @cached_property
+    def _spool(self) -> Spool | None:
+        """Where candidates are measured on another machine: what waits for it."""
+        run = self._run
+        if not run.settings.evaluator:
+            return None
+        kept = counterexamples.load(self._spec)
+        return evaluator(run.settings, spec=self._spec, cases=self._cases, kept=kept, plan_seed=self._plan_seed, say=run.console.line)
+
+    @cached_property
+    def _plan_seed(self) -> int:
+        """Of the development plan."""
+        return secrets.randbits(62) if self._run.settings.seed is None else self._run.settings.seed + 1
+
+    @cached_property
+    def _device(self) -> Mapping[str, str]:
+        """What candidates are timed on."""
+        return self._run.target.device() if self._spool is None else self._spool.device()
+
+    @cached_property
+    def _present_elsewhere(self) -> Graded | None:
+        """The present kernel as the other machine grades it; None where there is none."""
+        file = self._run.kernel(self._spec).file
+        if self._spool is None or file is None:
+            return None
+        present = Proposal(language=file.language, source=file.source, operator="file", idea=f"the present {file.path.name}")
+        return next(self._spool.accept([present]))
+
+    @cached_property
     def _languages(self) -> tuple[str, ...]:
         """Those that can be built here; unless the user named some, only the first whose kernels can be timed."""
         run = self._run
-        usable = [language.name for language in run.languages(self._spec) if language.missing() is None]
+        usable = [language.name for language in run.languages(self._spec) if self._spool is not None or language.missing() is None]
         if run.settings.languages:
             return tuple(usable)
         timed = [name for name in usable if run.target.unmeasured(name) is None]
@@ -95,6 +129,11 @@ class Optimiser:
     def _present_passes(self) -> bool:
         """Whether the kernel that is there passes its properties and every selected case."""
         run, spec = self._run, self._spec
+        if self._spool is not None:
+            graded = self._present_elsewhere
+            if graded is not None:
+                self._keep_counterexample(graded.checked)
+            return graded is not None and graded.checked.passed and all(one.outcome.passed for one in graded.measured.values())
         candidate = run.kernel(spec).candidate
         if candidate is None:
             return False
@@ -109,13 +148,15 @@ class Optimiser:
         run, spec = self._run, self._spec
         seed = run.settings.seed if run.settings.seed is not None else 0
         model = run.model
-        pipeline = self._pipeline(seed)
-        self._resources.callback(pipeline.close)
-        shared = run.target.shares_cores
-        if not shared:
-            for case in self._cases:  # now, so that the compiled baseline is made beside the search
+        pipeline = self._pipeline() if self._spool is None else None
+        evaluate = pipeline or self._spool
+        assert evaluate is not None, "one of both is there"
+        shared = run.target.shares_cores and pipeline is not None
+        if pipeline is not None:
+            self._resources.callback(pipeline.close)
+            for case in self._cases if not shared else ():  # now, so that the compiled baseline is made beside the search
                 self._pool(case)
-        target = f"{run.target.name}: {run.target.device()['name']}"  # a fitness measured on another device says nothing here
+        target = f"{run.target.name}: {self._device['name']}"  # a fitness measured on another device says nothing here
         trace = traced(spec, run.target.name)
         known = about(spec, self._cases, trace().outputs)
         relatives = inherited(
@@ -127,7 +168,7 @@ class Optimiser:
             languages=self._languages,
             most=3 if model else 2,  # a short search must not spend itself on old kernels
         )
-        if model:
+        if model and pipeline is not None:
             _ = run.peaks  # now, while nothing else runs
         operations = bind(
             spec,
@@ -139,7 +180,8 @@ class Optimiser:
             facts=lambda: self._facts(pipeline) if model else {},
             trace=trace,
         )
-        budget = Budget.parse(run.settings.budget, MODELLED if model else DEFAULT if shared else DEVICE)
+        default = MODELLED if model or self._spool is not None else DEFAULT if shared else DEVICE
+        budget = Budget.parse(run.settings.budget, default)
         if unlimited := unpriced(budget, operations):
             raise ValueError(f"budget usd={budget.usd:g}: expected a price of {', '.join(unlimited)}, got none; limit tokens= instead")
         search = Search(
@@ -147,12 +189,12 @@ class Optimiser:
             spec_hash=spec.hash,
             target=target,
             languages=self._languages,
-            run=store.start_run(arguments=sys.argv[1:], environment=dict(run.target.device())),
+            run=store.start_run(arguments=sys.argv[1:], environment=dict(self._device)),
             store=store,
             policy=registry.load("policies", run.settings.policy),
             policy_name=run.settings.policy,
             operators=operations,
-            evaluate=evaluator_of(run, pipeline),
+            evaluate=evaluate,
             normalise=lambda name, source: registry.load("languages", name).normalise(source),
             budget=budget,
             monotonic=time.monotonic,
@@ -165,9 +207,8 @@ class Optimiser:
         )
         return search.run()
 
-    def _pipeline(self, seed: int) -> Pipeline:
-        run, spec = self._run, self._spec
-        plan_seed = secrets.randbits(62) if run.settings.seed is None else seed + 1
+    def _pipeline(self) -> Pipeline:
+        run, spec, plan_seed = self._run, self._spec, self._plan_seed
         return Pipeline(
             spec=spec,
             cases=self._cases,
@@ -188,8 +229,10 @@ class Optimiser:
         if event.kind == "silenced":
             self._run.console.line(f"  {event.reason}")
 
-    def _facts(self, pipeline: Pipeline) -> dict[str, Any]:
+    def _facts(self, pipeline: Pipeline | None) -> Mapping[str, Any]:
         """What an operator with a model may know of the device and the cases: measured figures, absent where there are none yet."""
+        if pipeline is None:
+            return self._spool.facts() if self._spool is not None else {}
         peaks = self._run.peaks
         cases: dict[str, dict[str, float]] = {}
         for case in self._cases:
@@ -227,8 +270,7 @@ class Optimiser:
         ranked = sorted((node for node in found.graph.nodes if node.works), key=lambda node: (-node.fitness, node.id))
         distinct = list({node.normal_hash: node for node in reversed(ranked)}.values())[::-1]
         tried: list[Fresh] = []
-        for node in distinct[:TRIES]:
-            fresh, outcome = self._fresh(node)
+        for node, fresh, outcome in self._freshes(distinct[:TRIES]):
             if fresh is None:
                 self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
                 continue
@@ -250,12 +292,18 @@ class Optimiser:
     def _replaces_present(self, fresh: Fresh) -> bool:
         """Whether a fresh kernel is better than what is there: passing beats failing, then surely faster beats slower."""
         run, spec = self._run, self._spec
-        candidate = run.kernel(spec).candidate
-        if candidate is None or not run.properties(spec).passed:
-            return True
-        if not fresh.measured or run.target.unmeasured(candidate.language) is not None:
-            return False  # correct, and nothing says which is faster
-        present = {case.id: run.measurement(spec, case, candidate) for case in self._cases}
+        if self._spool is not None:
+            graded = self._present_elsewhere
+            if graded is None or graded.failure is not None:
+                return True
+            present = graded.measured
+        else:
+            candidate = run.kernel(spec).candidate
+            if candidate is None or not run.properties(spec).passed:
+                return True
+            if not fresh.measured or run.target.unmeasured(candidate.language) is not None:
+                return False  # correct, and nothing says which is faster
+            present = {case.id: run.measurement(spec, case, candidate) for case in self._cases}
         if any(measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW) for measurement in present.values()):
             return True
         if self._rank(fresh) != SLOW and any(not measurement.outcome.passed for measurement in present.values()):
@@ -266,6 +314,20 @@ class Optimiser:
         if surely <= before:
             run.console.line(f"  kept the present kernel: {before:.2f}x, the best found surely {surely:.2f}x")
         return surely > before
+
+    def _freshes(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, Fresh | None, Outcome]]:
+        """Nodes in order, each checked and timed anew: here when its turn comes, elsewhere all in one round."""
+        if self._spool is None:
+            yield from ((node, *self._fresh(node)) for node in nodes)
+            return
+        graded = {(one.proposal.language, one.proposal.source): one for one in self._spool.accept([node.proposal for node in nodes])}
+        for node in nodes:
+            found = graded[node.proposal.language, node.proposal.source]
+            if found.failure is not None:
+                self._keep_counterexample(found.checked)
+                yield node, None, found.failure
+            else:
+                yield node, Fresh(node=node, checked=found.checked, measured=found.measured, environment=found.environment), found.checked
 
     def _fresh(self, node: Node) -> tuple[Fresh | None, Outcome]:
         """Full plan with a seed of its own in a new process, then every case timed; None with the first failure."""
@@ -295,7 +357,7 @@ class Optimiser:
             run.target.name,
             language,
             node.proposal.source,
-            self._header(node, fresh.measured),
+            self._header(fresh),
             idea=node.proposal.idea,
             arch=present.arch if present is not None and present.language == language.name else None,
             review=run.settings.review,
@@ -315,10 +377,10 @@ class Optimiser:
         least = min(ratios, key=lambda ratio: ratio.low, default=None)
         return Speedup(estimate=least.estimate, low=least.low, high=least.high) if least is not None else None
 
-    def _header(self, node: Node, measured: Mapping[str, Measurement]) -> Header:
-        run, spec = self._run, self._spec
-        device = run.target.device()
+    def _header(self, fresh: Fresh) -> Header:
+        run, spec, node, measured = self._run, self._spec, fresh.node, fresh.measured
         language = registry.load("languages", node.proposal.language)
+        there = fresh.environment.toolchain.get(language.name, {}) if fresh.environment is not None else None
         figures = [
             f"{case}: {ratio.estimate:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] over {baseline}, {measurement.pairs} pairs"
             for case, measurement in measured.items()
@@ -331,13 +393,6 @@ class Optimiser:
             parent=", ".join(f"node {parent}" for parent in node.proposal.parents) or node.proposal.operator,
             measured=tuple(figures) or (f"not measured: {reason}",),
             shapes=tuple(case.id for case in self._cases),
-            hardware=device["name"],
-            toolchain=", ".join(f"{name} {version}" for name, version in language.versions().items()),
+            hardware=self._device["name"],
+            toolchain=", ".join(f"{name} {version}" for name, version in (language.versions() if there is None else there).items()),
         )
-
-
-def evaluator_of(run: Run, pipeline: Pipeline) -> Evaluate:
-    """Who evaluates the search's rounds: this machine. ``settings.evaluator`` may name another (``spool:DIR``)."""
-    if run.settings.evaluator:
-        raise ValueError(f"--kevolve-evaluator: expected nothing (rounds are evaluated here), got {run.settings.evaluator!r}")
-    return pipeline

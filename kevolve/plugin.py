@@ -131,6 +131,13 @@ def _check_names(settings: Settings) -> None:
             raise pytest.UsageError(f"--kevolve-replay: {error}") from error
     if settings.record is not None and settings.untimed:
         raise pytest.UsageError("--kevolve-record: expected one process, got xdist workers; drop -n or give -n0")
+    if settings.evaluator:
+        from kevolve.spool import SpoolError, folder_of
+
+        try:
+            folder_of(settings)
+        except SpoolError as error:
+            raise pytest.UsageError(str(error)) from error
     if settings.budget:
         from kevolve.search.budget import Budget, BudgetError
 

@@ -388,7 +388,7 @@ class Run:
         if self.settings.optimise == "off" or spec.nodeid in self._optimised or spec.kernel is not None:
             return
         self._optimised.add(spec.nodeid)
-        if self.target.missing() is not None or self.reference_problem(spec) is not None:
+        if (self.target.missing() is not None and not self.settings.evaluator) or self.reference_problem(spec) is not None:
             return
         from kevolve.optimise import Optimiser
 
