@@ -128,12 +128,6 @@ _CPP = {
             "const int64_t from = i * cols + j, to = i * cols + j;",
         ),
     ),
-    "cpp-race": _cpp(
-        "rms_norm_backward",
-        "one row of sums for all threads",
-        ("float* const total = partial.get() + omp_get_thread_num() * cols;", "float* const total = partial.get();"),
-        ("const bool threaded = rows * cols > kGrain;", "const bool threaded = rows > 1;"),
-    ),
     "cpp-stale": _cpp(
         "rms_norm_backward",
         "sums kept between calls",
@@ -333,12 +327,6 @@ _TRITON = {
             "tl.sum(tile * tile, axis=1, keep_dims=True)",
             "tl.sum((tile.to(tl.float16) * tile.to(tl.float16)).to(tl.float32), axis=1, keep_dims=True)",
         ),
-    ),
-    "triton-no-max": _triton(
-        "attention", "no running maximum", ("top = tl.maximum(highest, tl.max(scores, axis=1))", "top = highest * 0.0")
-    ),
-    "triton-no-rescale": _triton(
-        "attention", "sums not rescaled", ("gathered = gathered * shrink[:, None] + tl.dot", "gathered = gathered + tl.dot")
     ),
     "triton-carry": _triton(
         "row_scan",
