@@ -176,7 +176,8 @@ class Chooser:
         return (*free, *(arm for arm in models if self.allowance(arm) is not None))
 
     def _graph(self, arms: tuple[Arm, ...] = (), exhausted: Sequence[Step] = ()) -> Graph:
-        return self.ledger.graph(Around(arms=arms, seed=self.seed, number=self.under_way.number + 1, exhausted=tuple(exhausted)))
+        number, evaluations = self.under_way.number + 1, self.budget.evaluations
+        return self.ledger.graph(Around(arms=arms, seed=self.seed, number=number, evaluations=evaluations, exhausted=tuple(exhausted)))
 
     def _decision(self, **seen: Any) -> dict[str, Any]:
         return {"policy": self.policy_name, "evaluations": self.ledger.evaluations, "graph": len(self.ledger.nodes), **seen}

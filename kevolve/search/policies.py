@@ -15,6 +15,7 @@ from kevolve.search.step import Step
 __all__ = ["DRAFTS", "Policy", "Step", "draft", "drafting", "repair", "withheld"]
 
 DRAFTS = 10
+DRAFTED, FEWEST = 1 / 4, 2  # of a search's evaluations, with a model
 REPAIRED = 1 / 3  # of the steps, where a failure waits to be repaired and other nodes work
 
 
@@ -32,7 +33,12 @@ def draft(graph: Graph) -> Step:
 
 
 def drafting(graph: Graph, pending: Sequence[Step], drafts: int = DRAFTS) -> bool:
-    """Whether the draft phase goes on: fewer begun or under way than ``drafts``, and somebody still has one."""
+    """Whether the draft phase goes on: fewer begun or under way than ``drafts``, and somebody still has one.
+
+    Models' drafts are dear: a short search keeps most of its steps for what follows from them.
+    """
+    if graph.around.with_model and graph.around.evaluations is not None:
+        drafts = min(drafts, max(FEWEST, int(graph.around.evaluations * DRAFTED)))
     begun = graph.index.drafts + sum(1 for step in pending if not step.parents)
     return begun < drafts and () not in withheld(graph, pending)
 

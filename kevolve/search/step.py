@@ -52,12 +52,13 @@ ArmKey: TypeAlias = tuple[str, str]
 class Around:
     """What a policy may know besides the nodes: who can take steps now, chance, and what led nowhere.
 
-    ``seed``: the search's; ``number``: of the next step. ``exhausted``: steps for which nobody had a proposal at this moment.
+    ``seed``: the search's; ``number``: of the next step; ``evaluations``: how many it may have in all. ``exhausted``: steps for which nobody had a proposal at this moment.
     """
 
     arms: tuple[Arm, ...] = ()
     seed: int = 0
     number: int = 0
+    evaluations: int | None = None
     exhausted: tuple[Step, ...] = ()
 
     @property

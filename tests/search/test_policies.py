@@ -58,6 +58,15 @@ def test_every_policy_drafts_until_there_are_enough_begun_or_under_way(policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_a_short_search_with_models_drafts_for_a_quarter_of_its_evaluations(policy):
+    some = graph(node(1, 1.0), node(2, 2.0), arms=(FREE, MODEL), number=5)
+    short = replace(some, around=replace(some.around, evaluations=8))
+    long = replace(some, around=replace(some.around, evaluations=40))
+    assert parents(policy().ask(long, 1, [])) == [()]
+    assert parents(policy().ask(short, 1, [])) != [()]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_no_policy_remembers(policy):
     nodes = [node(1, 1.0), node(2, 2.0), node(3, 1.5, 1), failed(4, 2), node(5, 2.5, 2)]
     once = policy(drafts=2)
