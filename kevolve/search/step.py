@@ -52,7 +52,8 @@ ArmKey: TypeAlias = tuple[str, str]
 class Around:
     """What a policy may know besides the nodes: who can take steps now, chance, and what led nowhere.
 
-    ``seed``: the search's; ``number``: of the next step; ``evaluations``: how many it may have in all. ``exhausted``: steps for which nobody had a proposal at this moment.
+    ``seed``: the search's; ``number``: of the next step; ``evaluations``: how many it may have in all. ``exhausted``: steps for which
+    nobody had a proposal at this moment.
     """
 
     arms: tuple[Arm, ...] = ()
