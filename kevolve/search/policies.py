@@ -44,8 +44,11 @@ def drafting(graph: Graph, pending: Sequence[Step], drafts: int = DRAFTS) -> boo
 
 
 def withheld(graph: Graph, pending: Sequence[Step]) -> frozenset[tuple[int, ...]]:
-    """The parents not to work from now: nobody has a proposal, or one without a model is under way, which would be the same again."""
-    same = (step.parents for step in pending if not step.model)
+    """The parents not to work from now: nobody has a proposal, or one without a model is under way, which would be the same again.
+
+    Where a model can be asked, it has another: evaluating the first may take minutes (elsewhere, hours).
+    """
+    same = (step.parents for step in pending if not step.model and not graph.around.with_model)
     return frozenset((*(step.parents for step in graph.around.exhausted), *same))
 
 

@@ -67,6 +67,13 @@ def test_a_short_search_with_models_drafts_for_a_quarter_of_its_evaluations(poli
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_a_draft_without_a_model_under_way_keeps_no_model_from_drafting(policy):
+    under_way = [Step(parents=(), operator="samples", number=1)]
+    assert parents(policy().ask(graph(arms=(FREE, MODEL)), 1, under_way)) == [()]
+    assert parents(policy().ask(graph(arms=(FREE,)), 1, under_way)) == []
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_no_policy_remembers(policy):
     nodes = [node(1, 1.0), node(2, 2.0), node(3, 1.5, 1), failed(4, 2), node(5, 2.5, 2)]
     once = policy(drafts=2)
