@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from kevolve.modelled import arms_of, modelled
-from kevolve.models import Usage
+from kevolve.modelled import EXCHANGES, Unusable, arms_of, modelled
+from kevolve.models import Message, Request, Text, Usage
+from kevolve.models.recorded import exchanges
 from kevolve.settings import Settings
 
 AGENT = SimpleNamespace(name="agent", limits=SimpleNamespace(tokens=400_000))
@@ -29,24 +29,20 @@ def test_every_model_is_an_arm_with_its_weight_and_the_most_that_a_step_may_cost
     assert (two.weight, two.most.usd) == (1.0, None), "an unknown price is no price"
 
 
-def test_the_agent_is_given_the_models_the_documents_and_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made: dict[str, object] = {}
+def test_a_model_that_cannot_be_asked_is_named_before_anything_is_run(tmp_path: Path):
+    with pytest.raises(Unusable, match="a model 'nobody:x': unknown model 'nobody'"):
+        modelled(Settings(rootdir=tmp_path, models=("nobody:x",)))
 
-    def agent(models, **given):
-        made.update(given, models=[model.name for model in models])
-        return AGENT
 
-    stubs = {
-        "kevolve.operators.agent": SimpleNamespace(Agent=agent),
-        "kevolve.knowledge.library": SimpleNamespace(Library=lambda folders, cache: (folders, cache)),
-        "kevolve.knowledge.diagnosis": SimpleNamespace(diagnose="diagnose"),
-    }
-    monkeypatch.setattr("kevolve.models.choosing.choose", lambda specs, surroundings: CHOSEN)
-    for name, stub in stubs.items():
-        monkeypatch.setitem(sys.modules, name, stub)
-    found = modelled(Settings(rootdir=tmp_path, models=("one:a=3", "two:b"), knowledge=(tmp_path,)))
+def test_documents_that_are_none_are_named(tmp_path: Path):
+    with pytest.raises(Unusable, match=r"--kevolve-knowledge: .*nowhere"):
+        modelled(Settings(rootdir=tmp_path, models=("command:cat",), knowledge=(tmp_path / "nowhere",)))
+
+
+def test_the_agent_has_the_models_the_documents_and_keeps_the_exchanges(tmp_path: Path):
+    found = modelled(Settings(rootdir=tmp_path, models=("command:echo one #weight=3", "command:echo two")))
     assert found is not None
-    assert [arm.model for arm in found.arms] == made["models"] == ["one:a", "two:b"]
-    assert [(arm.weight, arm.most.usd) for arm in found.arms] == [(3.0, None), (1.0, None)]
-    assert made["library"] == ((tmp_path,), tmp_path / ".kevolve" / "cache")
-    assert made["diagnose"] == "diagnose"
+    assert [(arm.model, arm.weight) for arm in found.arms] == [("command:echo one", 3.0), ("command:echo two", 1.0)]
+    found.operator.models["command:echo one"].reply(Request(system="s", messages=(Message(role="user", parts=(Text(text="hello"),)),)))
+    (kept,) = exchanges(tmp_path / ".kevolve" / EXCHANGES)
+    assert kept.model == "command:echo one"
