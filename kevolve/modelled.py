@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kevolve.models import Usage
@@ -33,6 +35,11 @@ class Unusable(Exception):
     """Models, prices or documents as the user gave them cannot be used; the message says why and what to do."""
 
 
+def skills_of(settings: Settings) -> Path:
+    """Where what runs taught is written, in the user's repository: to be reviewed like any document."""
+    return settings.rootdir / "knowledge" / "skills"
+
+
 def modelled(settings: Settings) -> Modelled | None:
     """The agent over the models that the user gave, or None where none were. Raises ``Unusable``."""
     if not settings.models:
@@ -46,7 +53,7 @@ def modelled(settings: Settings) -> Modelled | None:
     try:
         prices = load_prices(settings.rootdir, os.environ)
         chosen = choose(settings.models, Surroundings(environment=os.environ, prices=prices), record=settings.store / EXCHANGES)
-        library, diagnose = retrieval(settings.knowledge, settings.store / "cache")
+        library, diagnose = retrieval(settings.knowledge, settings.store / "cache", skills=skills_of(settings), today=date.today())
     except (UnreadablePrices, UnusableModel, UnusableKnowledge) as error:
         raise Unusable(str(error)) from error
     agent = Agent([each.model for each in chosen], library=library, diagnose=diagnose, workspaces=settings.store / "scratch")

@@ -69,6 +69,8 @@ class Optimiser:
         self._progress = run.console.progress()
         self._resources = ExitStack()
         self._pools: dict[str, Pool] = {}
+        self._number = 0  # of this run in the store
+        self._searched: Pipeline | None = None  # what evaluates here
 
     @cached_property
     def _spool(self) -> Spool | None:
@@ -125,6 +127,7 @@ class Optimiser:
             found = self._search(store)
             self._run.evaluations[self._spec.nodeid] = found.evaluations
             self._accept_best(found)
+            self._learn(found)
 
     def _present_passes(self) -> bool:
         """Whether the kernel that is there passes its properties and every selected case."""
@@ -148,7 +151,8 @@ class Optimiser:
         run, spec = self._run, self._spec
         seed = run.settings.seed if run.settings.seed is not None else 0
         model = run.model
-        pipeline = self._pipeline() if self._spool is None else None
+        self._number = store.start_run(arguments=sys.argv[1:], environment=dict(self._device))
+        pipeline = self._searched = self._pipeline() if self._spool is None else None
         evaluate = pipeline or self._spool
         assert evaluate is not None, "one of both is there"
         shared = run.target.shares_cores and pipeline is not None
@@ -189,7 +193,7 @@ class Optimiser:
             spec_hash=spec.hash,
             target=target,
             languages=self._languages,
-            run=store.start_run(arguments=sys.argv[1:], environment=dict(self._device)),
+            run=self._number,
             store=store,
             policy=registry.load("policies", run.settings.policy),
             policy_name=run.settings.policy,
@@ -206,6 +210,25 @@ class Optimiser:
             about=known,
         )
         return search.run()
+
+    def _learn(self, found: Found) -> None:
+        """With a model, write back what the search taught."""
+        run = self._run
+        if run.model is None:
+            return
+        from kevolve.learning import write_back
+        from kevolve.operators.agent.families import families
+
+        write_back(
+            run.settings,
+            self._spec,
+            found.graph,
+            run=self._number,
+            device=self._device,
+            facts=self._facts(self._searched),
+            families=families(traced(self._spec, run.target.name)()),
+            say=run.console.line,
+        )
 
     def _pipeline(self) -> Pipeline:
         run, spec, plan_seed = self._run, self._spec, self._plan_seed

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ def render(run: Run, spec: Spec) -> Rendered:
 
     Raises ``Unrenderable``.
     """
+    from kevolve.modelled import skills_of
     from kevolve.operators import Context
     from kevolve.operators.agent import Agent
     from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
@@ -68,7 +70,7 @@ def render(run: Run, spec: Spec) -> Rendered:
         facts=_facts(run),
     )
     try:
-        library, diagnose = retrieval(run.settings.knowledge, run.cache)
+        library, diagnose = retrieval(run.settings.knowledge, run.cache, skills=skills_of(run.settings), today=date.today())
     except UnusableKnowledge as error:
         raise Unrenderable(str(error)) from error
     sent = Agent(library=library, diagnose=diagnose).prompt(context, step, mode=mode_of(run.settings.models))

@@ -8,8 +8,12 @@ the trace of the operators it dispatches.
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+_PARSING = threading.Lock()
+_NESTED = (ValueError, RecursionError, MemoryError)
 
 
 def words(text: str) -> frozenset[str]:
@@ -42,14 +46,20 @@ class Rules:
     matmul: bool = False
 
 
+def _parsed(source: str) -> ast.Module:
+    """One at a time: Python 3.11 counts how deep a text nests in a place that threads share, and fails where two do."""
+    with _PARSING:
+        return ast.parse(source)
+
+
 def parse(source: str, entry: str, *, device: frozenset[str] = frozenset()) -> str | None:
     """Say what is wrong with the syntax, or that no plain function ``entry`` stands at the top level; None when well."""
     try:
-        tree = ast.parse(source)
+        tree = _parsed(source)
         ast.unparse(tree)  # what is nested too deeply for this is nested too deeply for every later step
     except SyntaxError as error:
         return f"line {error.lineno}, column {error.offset}: {error.msg}: {(error.text or '').strip()!r}"
-    except (ValueError, RecursionError, MemoryError) as error:
+    except _NESTED as error:
         return f"cannot be parsed: {error or 'nested too deeply'}"
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if entry not in functions:
@@ -62,8 +72,11 @@ def parse(source: str, entry: str, *, device: frozenset[str] = frozenset()) -> s
 
 
 def normalise(source: str) -> str:
-    """The text without comments, docstrings and layout: equal texts are duplicates. The source must parse."""
-    tree = ast.parse(source)
+    """The text without comments, docstrings and layout: equal texts are duplicates. One that does not parse is as it is."""
+    try:
+        tree = _parsed(source)
+    except (SyntaxError, *_NESTED):
+        return source
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
@@ -72,7 +85,7 @@ def normalise(source: str) -> str:
 
 def policy(source: str, rules: Rules) -> str | None:
     """Say what the text may not do, a line each, the first five; None when nothing is. The source must parse."""
-    found = sorted(set(_Check(ast.parse(source), rules).problems()))
+    found = sorted(set(_Check(_parsed(source), rules).problems()))
     shown = [f"line {line}: {problem}" for line, problem in found[:SHOWN_PROBLEMS]]
     if len(found) > SHOWN_PROBLEMS:
         shown.append(f"and {len(found) - SHOWN_PROBLEMS} more")

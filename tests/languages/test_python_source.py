@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from kevolve.languages import python_source
@@ -52,6 +54,17 @@ def test_texts_that_differ_in_comments_docstrings_and_layout_are_equal() -> None
 
 def test_texts_that_differ_in_a_constant_are_not_equal() -> None:
     assert python_source.normalise("def f(x): return x + 1") != python_source.normalise("def f(x): return x + 2")
+
+
+@pytest.mark.parametrize("source", ["def f(x:", "x = " + "(" * 5000, "a\0b"])
+def test_a_text_that_does_not_parse_is_a_duplicate_of_itself_only(source):
+    assert python_source.normalise(source) == source
+
+
+def test_many_threads_may_parse_at_once():
+    source = "x = " + "+".join(["(1 + f(2))"] * 300)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: python_source.parse(source + "\ndef f(x):\n    return x\n", "f"), range(40))) == {None}
 
 
 @pytest.mark.parametrize(
