@@ -11,7 +11,7 @@ import pytest
 from tests.plain_kernel import NORMALISE
 from tests.test_run import QUICK, SPEC
 
-# The first five answers hold no kernel: of four steps at a time, each with one more answer to mend itself, some step ends without one.
+# The first answer holds no kernel, nor does the one that was to mend it.
 MODEL = """
 import os, pathlib, sys
 
@@ -25,7 +25,7 @@ for number in range(100):
         pass
 kernel = (here / "kernel.cpp").read_text() + f"\\nstatic const int number = {number};"
 told = f"hypothesis: rows lie apart\\npredicted gain: 1.5\\nidea: kernel {number}\\n```cpp\\n{kernel}\\n```"
-print("I would rather not." if number < 5 else told)
+print("I would rather not." if number == 0 or "I would rather not." in prompt else told)
 """
 
 

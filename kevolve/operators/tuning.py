@@ -89,7 +89,7 @@ class Tuning:
             return []
         from kevolve.operators import surrogate  # numpy, where something is tuned
 
-        names, chance = sorted(tunable.knobs), random.Random(getattr(step, "seed", 0))
+        names, chance = sorted(tunable.knobs), random.Random(step.seed)
         knobs = {name: tunable.knobs[name] for name in names}
         unseen = _candidates(knobs, tried, chance)
         chosen = surrogate.choose(knobs, tried.fitness, unseen, count, chance)

@@ -12,8 +12,6 @@ from benchmarks.search import replay
 from benchmarks.search.landscape import FOLDER, Landscape, stored
 from benchmarks.search.replay import RANDOM, RANDOM_FROM_DEFAULT, compare, evaluations, rows, verdict
 
-pytest.importorskip("kevolve.search.step", reason="policies know what is around the graph")
-
 BEST = {(8, 4): 10.0, (8, 2): 10.4, (4, 4): 30.0}
 TOY = Landscape(
     name="toy",
