@@ -120,6 +120,34 @@ def _decorators(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
     return frozenset(_dotted(node, bound) or ast.unparse(node) for node in called)
 
 
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, *_COMPREHENSIONS)  # what has variables of its own
+
+
+def _variables(function: ast.FunctionDef) -> frozenset[str]:
+    """The names that a function binds itself: its parameters and what it assigns, not what functions inside it do."""
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
+    bound, waiting = {each.arg for each in named}, list[ast.AST](function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        # comprehensions have variables of their own
+        scopes = (
+            ast.FunctionDef
+            | ast.AsyncFunctionDef
+            | ast.Lambda
+            | ast.ClassDef
+            | ast.ListComp
+            | ast.SetComp
+            | ast.DictComp
+            | ast.GeneratorExp
+        )
+        waiting += [] if isinstance(node, scopes) else ast.iter_child_nodes(node)
+    return frozenset(bound)
+
+
 class _Check:
     """One file under one set of rules."""
 
@@ -190,7 +218,7 @@ class _Check:
 
     def _name(self, node: ast.Name) -> Iterator[str]:
         yield from self._dunder(node.id)
-        if node.id in FORBIDDEN_BUILTINS and isinstance(node.ctx, ast.Load):
+        if node.id in FORBIDDEN_BUILTINS and isinstance(node.ctx, ast.Load) and not self._is_local(node):
             yield f"{node.id}: a kernel needs none of it"
         full = self.bound.get(node.id)
         if full is None or isinstance(self.parents[node], ast.Attribute):
@@ -199,6 +227,15 @@ class _Check:
             yield f"assigns to the imported name {node.id}"
         elif full in self.rules.imports or not self.rules.name(full):
             yield f"{full} is not among what a kernel may use as a value"
+
+    def _is_local(self, node: ast.Name) -> bool:
+        """Whether a function's own variable has a builtin's name: Python then looks no further, and Triton only where it is called."""
+        parent = self.parents[node]
+        if node in self.device and isinstance(parent, ast.Call) and parent.func is node:
+            return False
+        while not isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef | ast.Module):
+            parent = self.parents[parent]
+        return isinstance(parent, ast.FunctionDef) and node.id in _variables(parent)
 
     def _dunder(self, name: str) -> Iterator[str]:
         if name.startswith("__") and name.endswith("__") and name not in ALLOWED_DUNDERS:

@@ -129,3 +129,20 @@ def test_many_problems_are_cut_to_five() -> None:
     refused = python_source.policy("\n".join(f"import m{i}" for i in range(9)), RULES)
     assert refused is not None
     assert refused.splitlines()[4:] == ["line 5: import of m4; a kernel may import lib, math", "and 4 more"]
+
+
+@pytest.mark.parametrize(
+    "source, line",
+    [
+        ("def f(x):\n    open = x.shape[0]\n    while open > 0:\n        open -= 1\n    return x\n", None),
+        ("def f(open):\n    return open\n", None),
+        ("def f(x):\n    return open('a')\n", 2),
+        ("def f(x):\n    g = [1 for open in (1, 2)]\n    return open\n", 3),
+        ("def f(x):\n    def g():\n        open = 1\n        return open\n    return open\n", 5),
+        ("open = 3\ndef f(x):\n    return open\n", 3),
+        ("class C:\n    open = open\n", 2),
+        ("import lib\n@lib.device\ndef f(x):\n    if x is None:\n        open = 1\n    return open('a')\n", 6),
+    ],
+)
+def test_a_functions_variable_may_have_a_builtins_name(source: str, line: int | None) -> None:
+    assert python_source.policy(source, RULES) == (None if line is None else f"line {line}: open: a kernel needs none of it")
