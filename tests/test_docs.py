@@ -17,6 +17,7 @@ PINS = {
 DECLARED = [
     Requirement(text)
     for text in [*PROJECT["dependencies"], *(item for extra in PROJECT["optional-dependencies"].values() for item in extra)]
+    if not text.startswith("kevolve[")  # an extra that holds another
 ]
 
 

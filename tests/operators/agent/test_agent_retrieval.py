@@ -2,58 +2,54 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from kevolve.knowledge.diagnosis import diagnose
 from kevolve.operators.agent import Agent
 from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
 from kevolve.search.policies import Step
 from tests.operators.agent.test_agent_prompt import FakeLibrary
 from tests.operators.scripted import Plain, Scripted, call, calls, context, finish, node
 
-
-class BadDocumentError(Exception):
-    """As the library raises it."""
-
-
-@pytest.fixture
-def documents(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Knowledge whose library notes what it is given, and refuses a folder called ``bad``."""
-    asked: list[object] = []
-
-    def library(folders: tuple[Path, ...], *, cache: Path | None) -> FakeLibrary:
-        asked.append((folders, cache))
-        if any(folder.name == "bad" for folder in folders):
-            raise BadDocumentError("bad/a.md: no title")
-        return FakeLibrary()
-
-    fields = {"library": {"Library": library}, "diagnosis": {"diagnose": max}, "documents": {"BadDocument": BadDocumentError}}
-    for name, held in fields.items():
-        module = ModuleType(f"kevolve.knowledge.{name}")
-        module.__dict__.update(held)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return asked
+HOUSE = """---
+title: Quoxes are aligned to 48 bytes in this house
+vendor: any
+architectures: []
+languages: []
+families: []
+topic: constraints
+bottlenecks: []
+phases: []
+source: https://example.org/house
+evidence: measured
+---
+Quoxes lie at multiples of 48 bytes.
+"""
 
 
-def test_a_users_folders_are_searched_with_ours(documents: list[object], tmp_path: Path):
-    library, diagnose = retrieval([tmp_path], tmp_path / "cache")
+def test_a_users_folders_are_searched_with_ours(tmp_path: Path):
+    (tmp_path / "constraints").mkdir()
+    (tmp_path / "constraints" / "house.md").write_text(HOUSE)
+    library, diagnosed = retrieval([tmp_path], tmp_path / "cache")
     assert library is not None
-    assert diagnose is max
-    assert documents == [((tmp_path,), tmp_path / "cache")]
+    assert diagnosed is diagnose
+    assert library.find("quoxes 48 bytes", scope=None, limit=1)[0].document.id == "constraints/house"
+    assert library.read("guidance/roofline").title
 
 
-def test_retrieval_is_switched_off_by_none_unless_there_is_such_a_folder(documents: list[object], tmp_path: Path):
+def test_retrieval_is_switched_off_by_none_unless_there_is_such_a_folder(tmp_path: Path):
     assert retrieval([tmp_path / "none"], None) == (None, None)
     (tmp_path / "none").mkdir()
     assert retrieval([tmp_path / "none"], None)[0] is not None
 
 
-def test_documents_that_cannot_be_read_are_named(documents: list[object]):
-    with pytest.raises(UnusableKnowledge, match=r"--kevolve-knowledge: bad/a\.md: no title"):
-        retrieval([Path("bad")], None)
+def test_documents_that_cannot_be_read_are_named(tmp_path: Path):
+    (tmp_path / "guidance").mkdir()
+    (tmp_path / "guidance" / "a.md").write_text("no front matter\n")
+    with pytest.raises(UnusableKnowledge, match=r"--kevolve-knowledge: .*a\.md"):
+        retrieval([tmp_path], None)
 
 
 def test_a_model_searches_and_reads_documents():
