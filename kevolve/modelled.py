@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kevolve.models import Usage
+from kevolve.search.budget import Budget
+from kevolve.search.loop import unpriced
 from kevolve.search.step import Arm
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def modelled(settings: Settings) -> Modelled | None:
     from kevolve.models.prices import UnreadablePrices, load_prices
     from kevolve.models.providers import Surroundings, UnusableModel
     from kevolve.operators.agent import Agent
+    from kevolve.operators.agent.profile import profiler
     from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
 
     try:
@@ -56,8 +59,18 @@ def modelled(settings: Settings) -> Modelled | None:
         library, diagnose = retrieval(settings.knowledge, settings.store / "cache", skills=skills_of(settings), today=date.today())
     except (UnreadablePrices, UnusableModel, UnusableKnowledge) as error:
         raise Unusable(str(error)) from error
-    agent = Agent([each.model for each in chosen], library=library, diagnose=diagnose, workspaces=settings.store / "scratch")
-    return Modelled(operator=agent, arms=arms_of(agent, chosen, prices))
+    agent = Agent(
+        [each.model for each in chosen],
+        library=library,
+        diagnose=diagnose,
+        profiler=profiler(settings.cache or settings.store / "cache"),
+        workspaces=settings.store / "scratch",
+    )
+    arms = arms_of(agent, chosen, prices)
+    budget = Budget.parse(settings.budget)
+    if unlimited := unpriced(budget, arms):
+        raise Unusable(f"--kevolve-budget usd={budget.usd:g}: expected a price of {', '.join(unlimited)}, got none; limit tokens= instead")
+    return Modelled(operator=agent, arms=arms)
 
 
 def arms_of(agent: Agent, chosen: Sequence[Weighted], prices: Prices) -> tuple[Arm, ...]:

@@ -26,7 +26,7 @@ from kevolve.report.record import Environment, Speedup
 from kevolve.search.accept import accept
 from kevolve.search.budget import Budget
 from kevolve.search.header import Header
-from kevolve.search.loop import Found, Progress, Search, unpriced
+from kevolve.search.loop import Found, Progress, Search
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.search.warm import about, inherited
@@ -186,8 +186,6 @@ class Optimiser:
         )
         default = MODELLED if model or self._spool is not None else DEFAULT if shared else DEVICE
         budget = Budget.parse(run.settings.budget, default)
-        if unlimited := unpriced(budget, operations):
-            raise ValueError(f"budget usd={budget.usd:g}: expected a price of {', '.join(unlimited)}, got none; limit tokens= instead")
         search = Search(
             spec=spec.nodeid,
             spec_hash=spec.hash,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.modelled import EXCHANGES, Unusable, arms_of, modelled
 from kevolve.models import Message, Request, Text, Usage
 from kevolve.models.recorded import exchanges
+from kevolve.operators.agent.profile import profiler
 from kevolve.settings import Settings
+from tests.plain_kernel import NORMALISE
 
 AGENT = SimpleNamespace(name="agent", limits=SimpleNamespace(tokens=400_000))
 CHOSEN = [SimpleNamespace(model=SimpleNamespace(name=name), weight=weight) for name, weight in (("one:a", 3.0), ("two:b", 1.0))]
@@ -46,3 +50,16 @@ def test_the_agent_has_the_models_the_documents_and_keeps_the_exchanges(tmp_path
     found.operator.models["command:echo one"].reply(Request(system="s", messages=(Message(role="user", parts=(Text(text="hello"),)),)))
     (kept,) = exchanges(tmp_path / ".kevolve" / EXCHANGES)
     assert kept.model == "command:echo one"
+
+
+def test_dollars_cannot_be_limited_where_a_price_is_unknown(tmp_path: Path):
+    with pytest.raises(Unusable, match="usd=3: expected a price of command:cat, got none; limit tokens= instead"):
+        modelled(Settings(rootdir=tmp_path, models=("command:cat",), budget="usd=3"))
+
+
+def test_the_agents_profile_tells_which_loops_of_a_kernel_were_vectorised(tmp_path: Path):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++: clang reports loops otherwise")
+    told = profiler(tmp_path)("cpp", NORMALISE, Outcome(status=Status.PASSED, stage=Stage.QUICK))
+    assert "Loops, as the compiler saw them:\nline " in told
+    assert profiler(tmp_path)("triton", "", Outcome(status=Status.PASSED, stage=Stage.QUICK)) == ""

@@ -22,7 +22,7 @@ from kevolve.search.ledger import Ledger, text_of
 from kevolve.search.node import Graph, Node, Proposal
 from kevolve.search.policies import Policy
 from kevolve.search.records import Completion, SearchStore, StepRecord
-from kevolve.search.step import Around, Step, seed_of
+from kevolve.search.step import Arm, Around, Step, seed_of
 
 __all__ = [
     "Evaluate",
@@ -84,10 +84,9 @@ def normal_hash(normalise: Normalise, language: str, source: str) -> str:
     return hashlib.sha256(f"{language}\0{normalise(language, source)}".encode()).hexdigest()
 
 
-def unpriced(budget: Budget, operations: Sequence[Operation]) -> tuple[str, ...]:
+def unpriced(budget: Budget, arms: Sequence[Arm]) -> tuple[str, ...]:
     """The models whose dollars cannot be limited though the budget limits them: their prices are unknown."""
-    arms = [arm for operation in operations for arm in operation.arms] if budget.usd is not None else []
-    return tuple(dict.fromkeys(arm.model for arm in arms if arm.most.usd is None))
+    return tuple(dict.fromkeys(arm.model for arm in arms if arm.most.usd is None)) if budget.usd is not None else ()
 
 
 class Search:

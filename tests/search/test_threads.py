@@ -166,8 +166,8 @@ def test_dollars_are_limited_where_the_price_is_known_and_only_there(store):
     found = searched(store, BestFirst(), operators=(known,), budget=Budget(usd=2.0), in_flight=2).run()
     assert found.usage.usd is not None
     assert 1.6 <= found.usage.usd <= 2.0
-    assert unpriced(Budget(usd=1.0), [known, agent()]) == ("one:a", "two:b")
-    assert unpriced(Budget(), [agent()]) == ()
+    assert unpriced(Budget(usd=1.0), [*known.arms, *agent().arms]) == ("one:a", "two:b")
+    assert unpriced(Budget(), agent().arms) == ()
 
 
 def test_the_time_ends_a_search_whose_model_does_not_answer(store):
