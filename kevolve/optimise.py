@@ -21,6 +21,7 @@ from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.operators import bind, registered, traced
+from kevolve.report import text
 from kevolve.report.follow import follow
 from kevolve.report.record import Environment, Speedup
 from kevolve.search.accept import accept
@@ -291,15 +292,19 @@ class Optimiser:
         ranked = sorted((node for node in found.graph.nodes if node.works), key=lambda node: (-node.fitness, node.id))
         distinct = list({node.normal_hash: node for node in reversed(ranked)}.values())[::-1]
         tried: list[Fresh] = []
+        refused: Outcome | None = None
         for node, fresh, outcome in self._freshes(distinct[:TRIES]):
             if fresh is None:
                 self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
+                refused = outcome
                 continue
             tried.append(fresh)
             if self._rank(fresh) != SLOW:
                 break
         best = max(tried, key=self._rank, default=None)  # the fittest of equals: max keeps the first
-        if best is not None and self._replaces_present(best):
+        if best is None:
+            self._run.found_none(self._spec, _tried(found, refused))
+        elif self._replaces_present(best):
             self._write(best)
 
     def _rank(self, fresh: Fresh) -> int:
@@ -417,3 +422,11 @@ class Optimiser:
             hardware=self._device["name"],
             toolchain=", ".join(f"{name} {version}" for name, version in (language.versions() if there is None else there).items()),
         )
+
+
+def _tried(found: Found, refused: Outcome | None) -> str:
+    """What a search without a kernel ran into: the failure of the best at its fresh check, else the last one in the search."""
+    failed = [node.outcome for node in found.graph.nodes if not node.works and not node.repeats]
+    last = refused or (failed[-1] if failed else None)
+    evaluated = f"{text.plural(found.evaluations, 'evaluation')} ({found.reason})"
+    return evaluated if last is None else f"{evaluated}, the last of them {last.status}\n{last.message}"

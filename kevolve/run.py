@@ -90,6 +90,7 @@ class Run:
         self.rows: dict[tuple[str, str], Result] = {}
         self.property_rows: dict[str, Properties] = {}
         self.evaluations: dict[str, int] = {}
+        self._fruitless: dict[str, str] = {}  # what became of searches that found nothing, by spec
         self._kernels: dict[str, Kernel] = {}
         self._properties: dict[str, Outcome] = {}
         self._measured: dict[tuple[str, str], Measurement] = {}
@@ -162,6 +163,12 @@ class Run:
         for key in [key for key in self._measured if key[0] == spec.nodeid]:
             del self._measured[key]
 
+    def found_none(self, spec: Spec, tried: str) -> None:
+        """A search for ``spec`` wrote no kernel: who misses it is told what was ``tried``."""
+        self._fruitless[spec.nodeid] = tried
+        if self.kernel(spec).file is None:
+            self.forget(spec)
+
     def _find(self, spec: Spec) -> Kernel:
         if spec.kernel is not None:
             name = spec.kernel
@@ -187,10 +194,10 @@ class Run:
     def _no_kernel(self, spec: Spec) -> str:
         names = " or ".join(f"{self.target.name}{language.suffix}" for language in self.languages(spec))
         folder = self.settings.relative(folder_of(spec))
-        return (
-            f"no kernel of {spec.name} for target {self.target.name}: expected {folder}/{names}\n"
-            f"make one: pytest '{spec.nodeid}' --kevolve-optimize --kevolve-target {self.target.name}"
-        )
+        command = f"pytest '{spec.nodeid}' --kevolve-optimize --kevolve-target {self.target.name}"
+        tried = self._fruitless.get(spec.nodeid)
+        then = f"the search found none that may be written: {tried}" if tried else f"make one: {command}"
+        return f"no kernel of {spec.name} for target {self.target.name}: expected {folder}/{names}\n{then}"
 
     def properties(self, spec: Spec) -> Outcome:
         """Check the whole property plan (or the one draw of ``--kevolve-replay``), once a run."""

@@ -52,6 +52,15 @@ def test_without_a_kernel_the_tests_fail_and_name_the_command_that_makes_one(pyt
     assert files(pytester.path) == before
 
 
+def test_a_search_that_finds_nothing_is_told_in_place_of_the_command_that_was_just_run(pytester: pytest.Pytester) -> None:
+    odd = SPEC.replace("x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS) * weight", "torch.sin(x).cumsum(0) * weight.erf()")
+    pytester.makepyfile(test_spec=odd)
+    result = pytester.runpytest_subprocess(*QUICK, "--kevolve-optimize")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["the search found none that may be written: 0 evaluations (nothing left to propose)"])
+    assert "make one" not in result.stdout.str()
+
+
 def test_optimising_writes_a_kernel_that_ordinary_runs_pass_and_leave_alone(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_spec=SPEC)
     result = pytester.runpytest_subprocess(*QUICK, "--kevolve-optimize", "--kevolve-budget=evaluations=2", "--kevolve-record=r.json")

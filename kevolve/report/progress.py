@@ -91,7 +91,9 @@ def finished_line(spec: str, best: float | None, evaluations: int, reason: str) 
 def _why(outcome: Verdict) -> str:
     if outcome.status in ("PASSED", "TOO_SLOW") or not outcome.message:
         return ""
-    return f": {text.shorten(outcome.message.splitlines()[0], 100)}"
+    where, *what = outcome.message.splitlines()
+    told = [where] if outcome.status == "COMPILE_ERROR" else [where, *what[:1]]  # a counterexample comes before what is wrong with it
+    return f": {'; '.join(text.shorten(line.strip(), 110) for line in told)}"
 
 
 def _times(fitness: float | None) -> str:

@@ -102,9 +102,9 @@ def test_samples_drafts_the_default_first_and_then_settings_far_from_it():
 def test_samples_says_nothing_twice_and_nothing_for_an_expansion():
     trace = trace_function(norm, (W, X), names=("w", "x"))
     first, *rest = Samples().propose(context(trace), Step(parents=()), 9)
-    node = SimpleNamespace(proposal=first)
+    node = SimpleNamespace(proposal=first, works=True)
     assert Samples().propose(context(trace, (node,)), Step(parents=()), 9) == rest
-    older = SimpleNamespace(proposal=replace(first, source="// the template as it was"))
+    older = SimpleNamespace(proposal=replace(first, source="// the template as it was"), works=True)
     assert Samples().propose(context(trace, (older,)), Step(parents=()), 9) == [first, *rest]
     assert Samples().propose(context(trace), Step(parents=(1,)), 9) == []
     assert len(Samples().propose(context(trace), Step(parents=()), 1)) == 1
@@ -143,3 +143,14 @@ def test_where_a_build_is_dear_the_default_alone_is_drafted():
     given = context(trace_function(norm, (W, X), names=("w", "x")), language="triton")
     (draft,) = Samples().propose(given, Step(parents=()), 9)
     assert draft.knobs == families(given)["rms_norm"].defaults()
+
+
+def test_where_the_default_fails_two_settings_far_from_it_are_drafted():
+    trace = trace_function(norm, (W, X), names=("w", "x"))
+    (draft,) = Samples().propose(context(trace, language="triton"), Step(parents=()), 9)
+    right, wrong = (SimpleNamespace(proposal=draft, works=works) for works in (True, False))
+    assert Samples().propose(context(trace, (right,), "triton"), Step(parents=()), 9) == []
+    others = Samples().propose(context(trace, (wrong,), "triton"), Step(parents=()), 9)
+    assert len(others) == 2
+    changed = [name for name, values in families(context(trace, language="triton"))["rms_norm"].knobs.items() if len(values) > 1]
+    assert all(other.knobs[name] != draft.knobs[name] for other in others[:1] for name in changed)

@@ -24,6 +24,12 @@ def test_a_refused_attempt_says_why_in_the_same_line():
     assert line == "   12  COMPILE_ERROR  best none  two passes: cpu.cpp:3:1: error: expected ';'"
 
 
+def test_a_counterexample_is_told_with_what_is_wrong_with_it():
+    wrong = Outcome(status=Status.RUNTIME_ERROR, stage=Stage.QUICK, message="f at rows=1, float16\nillegal memory access\nmore")
+    line = attempt_line(1, "tiles", wrong, 0.0, None, None)
+    assert line == "    1  RUNTIME_ERROR  best none  tiles: f at rows=1, float16; illegal memory access"
+
+
 def test_a_kernel_that_was_checked_but_not_timed_says_so():
     assert (
         accepted_line("softmax", Path("kernels/softmax/cpu.py"), None, "eager")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from kevolve.operators import Context
     from kevolve.operators.matching import Fit
     from kevolve.operators.trace import Trace
+    from kevolve.search.node import Node
     from kevolve.search.policies import Step
 
 SPREAD = {"cpp": 2}  # by language, settings far from the default that are drafted besides it: where a build costs little, else none
+RETRIES = 2  # settings far from one that failed here, where nothing else of its family works: another form, smaller blocks
 
 _found: dict[tuple[object, ...], tuple[Fit, ...]] = {}
 
@@ -121,7 +123,7 @@ def settings(knobs: Mapping[str, tuple[Any, ...]], spread: int) -> Iterator[dict
 
 
 class Samples:
-    """Drafts from the samples that fit: each with its defaults first, then a few settings far from them where they cost little."""
+    """Drafts from the samples that fit: each with its defaults first, then a few settings far from them where they cost little or these fail."""
 
     name = "samples"
 
@@ -129,13 +131,21 @@ class Samples:
         """Drafts whose text the graph does not hold yet (a template that changed is a new draft); nothing for an expansion."""
         if step.parents:
             return []
-        tried = {node.proposal.source for node in context.graph.nodes if node.proposal.language == context.language}
+        nodes = [node for node in context.graph.nodes if node.proposal.language == context.language]
+        tried = {node.proposal.source for node in nodes}
         drafts: list[tuple[int, Proposal]] = []
         for family in families(context).values():
-            for rank, setting in enumerate(settings(family.knobs, SPREAD.get(family.language, 0))):
+            for rank, setting in enumerate(settings(family.knobs, _spread(family, nodes))):
                 proposal = family.proposal(setting, operator=self.name, memory=step.memory)
                 if proposal.source not in tried:
                     tried.add(proposal.source)
                     drafts.append((rank, proposal))
         drafts.sort(key=lambda draft: draft[0])  # every family's default before anybody's variation
         return [proposal for _, proposal in drafts[:count]]
+
+
+def _spread(family: Family, nodes: Sequence[Node]) -> int:
+    """How many settings besides the default are drafted: more where what was tried of the family failed."""
+    usual = SPREAD.get(family.language, 0)
+    known = [node.works for node in nodes if node.proposal.family == family.name]
+    return max(usual, RETRIES) if known and not any(known) else usual
