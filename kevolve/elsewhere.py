@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from kevolve import registry
+from kevolve.evaluate import counterexamples
 from kevolve.evaluate.ahead import compile_ahead, shapes
 from kevolve.evaluate.build import build, refused_text
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.plan import make_plan
+from kevolve.evaluate.plan import held, make_plan, of_draws
 from kevolve.languages import BuildError, BuildsFor, CompilesAhead, Language
 from kevolve.search.accept import KernelFile
-from kevolve.spec.spec import Spec
+from kevolve.spec.spec import Draw, Spec
 from kevolve.targets import Target
 
 _SMALL_ELEMENTS = 1 << 15  # of the draws that are compiled for, as an interpreter's
@@ -57,7 +58,7 @@ def _can_compile(target: Target, language: Language) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
-    """One kernel file of a target without a device. ``seed``: the plan's; ``jobs``: compilations at a time."""
+    """One kernel file of a target without a device. ``seed``: the plan's; ``replay``: the only draw; ``jobs``: compilations at a time."""
 
     workers: Workers
     spec: Spec
@@ -68,6 +69,7 @@ class Elsewhere:
     check_timeout_s: float
     compile_timeout_s: float
     jobs: int
+    replay: Draw | None = None
 
     def judge(self) -> Outcome:
         """The first failure, or NOT_MEASURED with what was checked: a kernel that no device has run has not passed."""
@@ -102,9 +104,17 @@ class Elsewhere:
         )
         if isinstance(built, Outcome):
             return built
-        plan = make_plan(self.spec, seed=self.seed, cap=other.largest(self.file.language))
-        outcome = check(self.workers, self.spec, built, plan, target=other, deadline_s=self.check_timeout_s)
-        return _passed(f"right on {outcome.detail.get('draws')} draws on target {other.name}") if outcome.passed else outcome
+        cap = other.largest(self.file.language)
+        if self.replay is not None:
+            plan, kept = of_draws(self.spec, [self.replay]), list[Draw]()
+        else:
+            plan = make_plan(self.spec, seed=self.seed, cap=cap)
+            kept = [draw for draw in counterexamples.load(self.spec) if cap is None or held(self.spec, draw) <= cap]
+        outcome = check(self.workers, self.spec, built, plan, target=other, deadline_s=self.check_timeout_s, kept=kept)
+        if not outcome.passed:
+            return outcome
+        what = "the draw" if self.replay is not None else f"{outcome.detail.get('draws')} draws"
+        return _passed(f"right on {what} on target {other.name}")
 
     def _built_for(self, language: BuildsFor, arch: str) -> Outcome:
         try:

@@ -295,7 +295,7 @@ class Optimiser:
         refused: Outcome | None = None
         for node, fresh, outcome in self._freshes(distinct[:TRIES]):
             if fresh is None:
-                self._run.console.line(f"  node {node.id} fails its fresh check: {outcome.message.splitlines()[0]}")
+                self._run.console.line(f"  node {node.id} fails its fresh check: {'; '.join(outcome.message.splitlines()[:2])}")
                 refused = outcome
                 continue
             tried.append(fresh)

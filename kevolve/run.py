@@ -214,9 +214,13 @@ class Run:
             return self._elsewhere(spec, kernel.file)
         if refused is not None or kernel.candidate is None:
             return refused or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
-        if self.settings.replay is not None:
-            return self.check(spec, kernel.candidate, of_draws(spec, [decode(spec, Draw.from_json(self.settings.replay))]))
+        if (replay := self._replay(spec)) is not None:
+            return self.check(spec, kernel.candidate, of_draws(spec, [replay]))
         return self.check(spec, kernel.candidate, self.plan(spec, kernel.candidate.language, self.seed))
+
+    def _replay(self, spec: Spec) -> Draw | None:
+        """The one draw to check, where the user names it."""
+        return None if self.settings.replay is None else decode(spec, Draw.from_json(self.settings.replay))
 
     def _elsewhere(self, spec: Spec, file: KernelFile) -> Outcome:
         """What can be said of a kernel whose device is not here."""
@@ -230,6 +234,7 @@ class Run:
             check_timeout_s=CHECK_TIMEOUT_S,
             compile_timeout_s=COMPILE_TIMEOUT_S,
             jobs=_cores(),
+            replay=self._replay(spec),
         )
         return judged.judge()
 

@@ -203,11 +203,12 @@ def _measured(spec: Spec, name: str, budget: int) -> list[tuple[int, int]]:
         if points and _interpolated(points, size) > budget:
             break
         draws = [Draw(values=_others(spec, generator) | {name: size}, seed=number) for number in range(_MEASURED_OTHERS)]
-        points.append((size, max(_held(spec, draw) for draw in draws)))
+        points.append((size, max(held(spec, draw) for draw in draws)))
     return points
 
 
-def _held(spec: Spec, draw: Draw) -> int:
+def held(spec: Spec, draw: Draw) -> int:
+    """How many elements the tensors of a draw have together."""
     with one_thread(), blame(spec, draw, "the description of inputs for"):
         return sum(value.numel() for value in materialise(spec, draw) if isinstance(value, torch.Tensor))
 
