@@ -130,20 +130,22 @@ class Chooser:
             self.under_way.structures = [node for node in self.under_way.structures if (node.id,) != step.parents]
 
     def _taken(self, step: Step, graph: Graph, arms: tuple[Arm, ...]) -> Choice | Literal["full"] | None:
-        """Who takes ``step``; ``"full"`` where whoever should has no place free, None where nobody can."""
+        """Who takes ``step``: the first in rank with a place free. ``"full"`` if none of those who could has one, None if nobody can."""
         languages, models = self._languages_of(step), self.under_way.with_model
         ranked = bandit.rank(graph, step, arms) if languages else []
         decision = self._decision(ranked=[arm.key for arm in ranked[:4]], pending=list(self.under_way.open))
+        full = False
         for arm in ranked:
             if models >= self.in_flight if arm.model else len(self.under_way.open) - models >= self.batch:
-                return "full"
+                full = True  # what is measured elsewhere may take hours: models are asked meanwhile
+                continue
             if arm.model and (most := self.allowance(arm)) is not None:
                 number = self.under_way.number + 1
                 step = replace(step, operator=arm.operator, model=arm.model, language=languages[number % len(languages)], most=most)
                 return Ask(step=replace(step, number=number, seed=seed_of(self.seed, number)), decision=decision)
             if not arm.model and (fresh := self._answers(step, 1, (), (arm,))):
                 return Take(fresh=fresh, decision=decision)
-        return None
+        return "full" if full else None
 
     def _answers(self, step: Step, count: int, taken: Sequence[Proposal], arms: Sequence[Arm]) -> list[tuple[Step, Proposal]]:
         """At most ``count`` proposals at once for one step that are no exact copies of what is known or under way."""
