@@ -6,7 +6,26 @@ from pathlib import Path
 import pytest
 
 from kevolve.evaluate.outcome import Status
-from kevolve.report.record import STATUSES, VERDICTS, Kernel, Record, RecordError, Result, Speedup, read, write
+from kevolve.report.record import (
+    STATUSES,
+    VERDICTS,
+    Environment,
+    Figure,
+    Kernel,
+    NodeRow,
+    Properties,
+    Record,
+    RecordError,
+    Result,
+    SearchRow,
+    Side,
+    Speedup,
+    Times,
+    Usage,
+    Verdict,
+    read,
+    write,
+)
 
 jsonschema = pytest.importorskip("jsonschema", reason="records are held against their schema: pip install -e '.[dev]'")
 
@@ -58,9 +77,10 @@ def test_a_result_row_has_the_fields_that_readers_rely_on(record):
     assert row["kernel"] == {"path": "suites/kernels/rms_norm/cpu.cpp", "hash": "ab" * 32}
 
 
-def test_a_record_meets_its_schema(record):
+def test_a_record_meets_its_schema(record, full):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(record.to_json(), SCHEMA)
+    jsonschema.validate(full.to_json(), SCHEMA)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
@@ -69,9 +89,27 @@ def test_a_committed_record_is_a_record_and_meets_the_schema(path):
     jsonschema.validate(json.loads(path.read_text()), SCHEMA)
 
 
-def test_the_schema_refuses_what_the_reader_refuses(record):
-    broken = record.to_json()
-    broken["results"][0]["status"] = "FINE"
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["results"][0].update(status="FINE"),
+        lambda data: data["gate"][0].update(verdict="fine"),
+        lambda data: data["gate"][0]["old"].pop("path"),
+        lambda data: data["gate"][0]["ratio"].update(low=0),
+        lambda data: data["gate"][1]["figures"][0].update(new=-1),
+        lambda data: data["searches"][0].pop("nodes"),
+        lambda data: data["searches"][0]["nodes"][0].update(parents=[0.5]),
+        lambda data: data["searches"][0]["nodes"][0]["usage"].update(output="many"),
+        lambda data: data["sources"].update({"ab" * 32: None}),
+        lambda data: data["prompts"].update({"12" * 32: 5}),
+        lambda data: data["environments"][1].pop("device"),
+        lambda data: data.pop("results"),
+        lambda data: data.update(version=2),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(full, change):
+    broken = json.loads(json.dumps(full.to_json()))
+    change(broken)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, SCHEMA)
     with pytest.raises(RecordError):
@@ -81,11 +119,34 @@ def test_the_schema_refuses_what_the_reader_refuses(record):
 def test_statuses_are_those_of_the_evaluation_and_of_the_schema():
     assert tuple(Status) == STATUSES
     assert tuple(SCHEMA["$defs"]["status"]["enum"]) == STATUSES
+    assert tuple(SCHEMA["$defs"]["verdict"]["properties"]["verdict"]["enum"]) == VERDICTS
 
 
-def test_the_schema_names_every_field_of_a_row():
-    own = {item.name for item in dataclasses.fields(Result)} - {"extra"}
-    assert set(SCHEMA["$defs"]["result"]["properties"]) == own
+NAMED = {
+    "environment": Environment,
+    "figure": Figure,
+    "kernel": Kernel,
+    "node": NodeRow,
+    "properties": Properties,
+    "result": Result,
+    "search": SearchRow,
+    "side": Side,
+    "speedup": Speedup,
+    "times": Times,
+    "usage": Usage,
+    "verdict": Verdict,
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_schema_names_every_field_of_a_value_and_no_other(name):
+    assert set(SCHEMA["$defs"][name]["properties"]) == {item.name for item in dataclasses.fields(NAMED[name])} - {"extra"}
+
+
+def test_the_schema_names_every_part_of_a_record_and_no_other():
+    assert set(SCHEMA["properties"]) == {"version"} | {item.name for item in dataclasses.fields(Record)} - {"extra"}
+    values = {name for name, said in SCHEMA["$defs"].items() if "properties" in said}
+    assert values == set(NAMED)
 
 
 def test_fields_of_a_later_version_survive_a_round_trip(full):
