@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kevolve import registry
-from kevolve.commands import words
 from kevolve.files import write_atomically
-from kevolve.report import text
+from kevolve.report import text, words
 from kevolve.report.fields import Fields, RecordError
 from kevolve.report.progress import gave
 from kevolve.report.record import Record

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kevolve.commands import words
 from kevolve.commands.tree import gave
 from kevolve.models import Usage
-from kevolve.report import text
+from kevolve.report import text, words
 from kevolve.search.node import Node
 
 _SHORT = 12  # lines of each message of a transcript, unless all are wanted

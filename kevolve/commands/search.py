@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from kevolve.commands import node_text, tree, words
+from kevolve.commands import node_text, tree
 from kevolve.files import write_atomically
-from kevolve.report import text
+from kevolve.report import text, words
 from kevolve.search.node import Graph
 from kevolve.store import export
 from kevolve.store.graph_store import StoreError

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from rich.text import Text
 from rich.tree import Tree
 
-from kevolve.commands import words
 from kevolve.evaluate.outcome import Stage, Status
-from kevolve.report import text
+from kevolve.report import text, words
 from kevolve.search.node import Graph, Node
 from kevolve.store.listing import Shelf
 
