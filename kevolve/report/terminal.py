@@ -10,23 +10,9 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from kevolve.report import text
+from kevolve.report.attention import STATUS_ORDER
 from kevolve.report.record import Properties, Record, Result
 
-# What needs a person comes first.
-_ORDER = (
-    "REWARD_HACK",
-    "SUSPECT",
-    "RUNTIME_ERROR",
-    "TIMEOUT",
-    "COMPILE_ERROR",
-    "INCORRECT_NUMERICAL",
-    "INCORRECT_SHAPE",
-    "INCORRECT_DTYPE",
-    "TOO_SLOW",
-    "NOT_MEASURED",
-    "NO_CANDIDATE",
-    "PASSED",
-)
 _SHORT = {
     "INCORRECT_NUMERICAL": "wrong",
     "INCORRECT_SHAPE": "shape",
@@ -92,7 +78,7 @@ def summary(record: Record, width: int) -> str:
 
 def attention_first(rows: Iterable[Result]) -> list[Result]:
     """Failures, then slow and unmeasured cases, then the rest; otherwise in the order given."""
-    return sorted(rows, key=lambda row: _ORDER.index(row.status) if row.status in _ORDER else -1)
+    return sorted(rows, key=lambda row: STATUS_ORDER.index(row.status))
 
 
 def table(rows: Sequence[Result], width: int) -> str:
