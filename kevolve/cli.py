@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": Command(help="say what this machine can do", entry="kevolve.commands.doctor:main"),
     "evaluate": Command(help="work off candidates that a search elsewhere left as archives", entry="kevolve.commands.evaluate:main"),
     "prompt": Command(help="print what a model would be sent for the next step of a spec's search", entry="kevolve.prompting:main"),
+    "report": Command(help="merge run records and write them as HTML, JSON, Markdown or traces", entry="kevolve.commands.report:main"),
     "search": Command(help="read what searches have found: the tree, a node, a difference, JSONL", entry="kevolve.commands.search:main"),
 }
 

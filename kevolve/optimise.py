@@ -31,6 +31,7 @@ from kevolve.search.loop import Found, Progress, Search
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.search.warm import about, inherited
+from kevolve.searched import searched
 from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.spool import evaluator
 from kevolve.store.graph_store import GraphStore
@@ -127,6 +128,9 @@ class Optimiser:
             self._resources.callback(self._progress.close)
             found = self._search(store)
             self._run.evaluations[self._spec.nodeid] = found.evaluations
+            self._run.searches.append(
+                searched(found.graph, found.best, run=self._number, spec=self._spec.name, target=self._run.target.name)
+            )
             self._accept_best(found)
             self._learn(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +18,7 @@ from kevolve.spec.spec import Case, Draw, Spec
 
 if TYPE_CHECKING:
     from kevolve.report.progress import Listener
+    from kevolve.report.record import Record
     from kevolve.run import CaseResult, Run
 
 RUN = pytest.StashKey["Run"]()
@@ -25,6 +26,10 @@ SETTINGS = pytest.StashKey[Settings]()
 FOLDERS = pytest.StashKey[dict[Path, str]]()  # of kernels, by the node id of the spec that they belong to
 SPEC = pytest.StashKey[Spec]()
 CASE = pytest.StashKey[Case]()
+RECORD = pytest.StashKey["Record"]()  # of the finished session
+UNWRITTEN = pytest.StashKey[list[str]]()  # lines about files that could not be written
+SHARDS = pytest.StashKey[list[Any]]()  # records of xdist workers, as plain data
+SHARD = "kevolve_record"  # its name among what a worker hands over
 
 
 def on(*targets: str, min_speedup: float | None = None) -> pytest.MarkDecorator:
@@ -62,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kevolve-seed", type=int, metavar="N", help="seed of inputs and search (default: secret, drawn anew)")
     group.addoption("--kevolve-review", action="store_true", help="leave a new kernel beside the old one and print the difference")
     group.addoption("--kevolve-record", metavar="PATH", help="write the run record (JSON) there")
+    group.addoption(
+        "--kevolve-report", action="append", metavar="PATH", help="write a report there: .html, .json (the record) or .md; repeatable"
+    )
     group.addoption("--kevolve-replay", metavar="JSON", help="check one draw only, as a failure printed it")
     group.addoption("--kevolve-require-measured", action="store_true", help="a case that cannot be timed fails instead of being skipped")
     for name in ("target", "language", "budget", "policy"):
@@ -87,7 +95,8 @@ def read_settings(config: pytest.Config) -> Settings:
     def chosen(name: str, default: str) -> str:
         return str(config.getoption(f"kevolve_{name}") or config.getini(f"kevolve_{name}") or default)
 
-    distributed = bool(os.environ.get("PYTEST_XDIST_WORKER")) or bool(getattr(config.option, "numprocesses", None))
+    worker = bool(os.environ.get("PYTEST_XDIST_WORKER"))  # its rows go to the controller, which writes
+    distributed = worker or bool(getattr(config.option, "numprocesses", None))
     record = config.getoption("kevolve_record")
     settings = Settings(
         rootdir=config.rootpath,
@@ -101,7 +110,10 @@ def read_settings(config: pytest.Config) -> Settings:
         evaluator=config.getoption("kevolve_evaluator") or "",
         seed=config.getoption("kevolve_seed"),
         review=config.getoption("kevolve_review"),
-        record=Path(config.invocation_params.dir, record) if record else None,
+        record=Path(config.invocation_params.dir, record) if record and not worker else None,
+        reports=tuple(Path(config.invocation_params.dir, path) for path in config.getoption("kevolve_report") or () if not worker),
+        summary=Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") and not worker else None,
+        annotate=_below_workspace(config.rootpath) if os.environ.get("GITHUB_ACTIONS") == "true" else None,
         replay=config.getoption("kevolve_replay"),
         require_measured=config.getoption("kevolve_require_measured"),
         untimed="xdist workers share the cores; run without -n to time kernels" if distributed else "",
@@ -109,6 +121,12 @@ def read_settings(config: pytest.Config) -> Settings:
     )
     _check_names(settings)
     return settings
+
+
+def _below_workspace(rootdir: Path) -> str:
+    """The rootdir as GitHub's annotations name files: below the repository's root."""
+    root = Path(os.environ.get("GITHUB_WORKSPACE") or rootdir)
+    return rootdir.relative_to(root).as_posix() if rootdir != root and rootdir.is_relative_to(root) else ""
 
 
 def _knowledge(config: pytest.Config) -> list[str]:
@@ -129,8 +147,7 @@ def _check_names(settings: Settings) -> None:
             Draw.from_json(settings.replay)
         except ValueError as error:
             raise pytest.UsageError(f"--kevolve-replay: {error}") from error
-    if settings.record is not None and settings.untimed:
-        raise pytest.UsageError("--kevolve-record: expected one process, got xdist workers; drop -n or give -n0")
+    _check_reports(settings)
     if settings.evaluator:
         from kevolve.spool import SpoolError, folder_of
 
@@ -145,6 +162,18 @@ def _check_names(settings: Settings) -> None:
             Budget.parse(settings.budget)
         except BudgetError as error:
             raise pytest.UsageError(f"--kevolve-budget: {error}") from error
+
+
+def _check_reports(settings: Settings) -> None:
+    if not settings.reports:
+        return
+    from kevolve.report.writing import UnknownForm, form_of
+
+    try:
+        for path in settings.reports:
+            form_of(path)
+    except UnknownForm as error:
+        raise pytest.UsageError(f"--kevolve-report: {error}") from error
 
 
 @pytest.hookimpl(wrapper=True)
@@ -253,6 +282,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     spec = pyfuncitem.stash.get(SPEC, None)
     if spec is None:
         return None
+    from kevolve.rows import plan_properties
     from kevolve.run import unavailable
 
     run = _run(pyfuncitem.session)
@@ -266,10 +296,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     else:
         outcome = run.properties(spec)
         run.save()
+        _add_properties(pyfuncitem, plan_properties(run.property_rows[spec.nodeid]))
         if unavailable(outcome) and not run.settings.require_measured:
             pytest.skip(outcome.message)
         if not outcome.passed:
-            pytest.fail(outcome.message, pytrace=False)
+            pytest.fail(_inert(outcome.message, run.settings), pytrace=False)
     return True
 
 
@@ -281,16 +312,29 @@ def _selected_cases(session: pytest.Session, spec: Spec) -> tuple[Case, ...]:
 
 def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) -> None:
     """Turn a case's result into a test result, and hand its device times to pytest-benchmark."""
-    for name, value in result.properties.items():
-        item.user_properties.append((f"kevolve_{name}", value))
+    _add_properties(item, result.properties)
     if result.samples_s and item.config.pluginmanager.has_plugin("benchmark"):
         _show_benchmark(item, result)
     if result.failed:
-        pytest.fail(result.message, pytrace=False)
+        pytest.fail(_inert(result.message, settings), pytrace=False)
     if result.unmeasured:
         if settings.require_measured:
             pytest.fail(f"not measured: {result.unmeasured} (--kevolve-require-measured)", pytrace=False)
         pytest.skip(f"{'correct; ' if result.checked else ''}not measured: {result.unmeasured}")
+
+
+def _add_properties(item: pytest.Item, properties: Mapping[str, Any]) -> None:
+    """For JUnit, and whoever else reads the test's report."""
+    item.user_properties.extend((f"kevolve_{name}", value) for name, value in properties.items())
+
+
+def _inert(text: str, settings: Settings) -> str:
+    """Text that kernels had a part in, for a log in which GitHub may look for commands."""
+    if settings.annotate is None:
+        return text
+    from kevolve.report.escape import commandless
+
+    return commandless(text)
 
 
 class DeviceClock:
@@ -375,15 +419,56 @@ class Console:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table of results."""
-    run = config.stash.get(RUN, None)
-    if run is not None and run.rows:
-        terminalreporter.section("kevolve")
-        terminalreporter.write_line(run.summary(width=terminalreporter._tw.fullwidth))
+    """Print the table of results, and for GitHub the annotations."""
+    record = config.stash.get(RECORD, None)
+    if record is None:
+        return
+    from kevolve.report import github, terminal
+
+    settings = config.stash[SETTINGS]
+    terminalreporter.section("kevolve")
+    terminalreporter.write_line(_inert(terminal.summary(record, terminalreporter._tw.fullwidth), settings))
+    lines = [] if settings.annotate is None else github.commands(record, prefix=settings.annotate)
+    for line in (*config.stash[UNWRITTEN], *lines):
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take an xdist worker's rows."""
+    shard = getattr(node, "workeroutput", {}).get(SHARD)
+    if shard is not None:
+        node.config.stash.setdefault(SHARDS, []).append(shard)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the record and stop the worker processes."""
-    run = session.config.stash.get(RUN, None)
+    """Write the record and the reports and stop the worker processes; an xdist worker hands its rows over instead."""
+    config = session.config
+    record = _record(config)
+    if record is None:
+        return
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[SHARD] = record.to_json()
+        return
+    from kevolve.publish import publish
+
+    config.stash[RECORD] = record
+    config.stash[UNWRITTEN] = list(publish(record, config.stash[SETTINGS]))
+    if config.stash[UNWRITTEN] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _record(config: pytest.Config) -> Record | None:
+    """What this session found, or its workers; None where no kernel was judged."""
+    run = config.stash.get(RUN, None)
     if run is not None:
+        record = run.record if run.found else None
         run.finish()
+        return record
+    shards = config.stash.get(SHARDS, [])
+    if not shards:
+        return None
+    from kevolve.report.merge import of_shards
+    from kevolve.report.record import Record
+
+    return of_shards([Record.from_json(shard) for shard in shards])

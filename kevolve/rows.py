@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement
+from kevolve.report.attention import MISSING
 from kevolve.report.record import Kernel, Properties, Result, Speedup, Times
 from kevolve.spec.spec import Case, Spec
 
@@ -42,10 +45,20 @@ def result(
         method=measurement.method or None,
         kernel=kernel,
         evaluations=evaluations,
-        extra={"test": spec.nodeid, "min_speedup": spec.least_speedup(case)}
+        extra={"test": spec.nodeid, "min_speedup": spec.least_speedup(case), "values": _plain(case.values)}
+        | ({MISSING: True} if outcome.detail.get("kernel") == "missing" else {})
         | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {})
         | {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail},
     )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's values as JSON has them; others by their text."""
+    return {name: value if _is_plain(value) else str(value) for name, value in values.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _times(times: Any) -> Times:
@@ -63,16 +76,30 @@ def properties(spec: Spec, target: str, language: str | None, outcome: Outcome, 
         draws=int(outcome.detail.get("draws", 0)),
         excluded=int(outcome.detail.get("excluded", 0)),
         kernel=kernel,
+        extra={"test": spec.nodeid} | ({MISSING: True} if outcome.detail.get("kernel") == "missing" else {}),
     )
 
 
 def user_properties(row: Result) -> dict[str, Any]:
-    """What JUnit and pytest-benchmark show of a row."""
-    shown: dict[str, Any] = {"status": row.status, "target": row.target, "pairs": row.pairs, "floor_us": row.floor_us}
-    shown |= {"time_us": row.time_us.launched, "speed_of_light": row.speed_of_light}
+    """What JUnit and pytest-benchmark show of a row: what is known of it, times in microseconds."""
+    shown = _judged(row) | {"pairs": row.pairs, "floor_us": row.floor_us, "min_speedup": row.extra.get("min_speedup")}
+    shown |= {"time_us": row.time_us.launched, "time_us_replayed": row.time_us.replayed, "speed_of_light": row.speed_of_light}
+    shown |= {f"time_us_of_{name}": times.launched for name, times in row.baseline_us.items()}
     for name, speedup in row.speedup.items():
-        shown[f"speedup_over_{name}"] = round(speedup.estimate, 4)
+        figures = {"": speedup.estimate, "_low": speedup.low, "_high": speedup.high}
+        shown |= {f"speedup_over_{name}{bound}": round(figure, 4) for bound, figure in figures.items()}
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def plan_properties(row: Properties) -> dict[str, Any]:
+    """What JUnit shows of a property item."""
+    shown = _judged(row) | {"draws": row.draws, "excluded": row.excluded}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _judged(row: Result | Properties) -> dict[str, Any]:
+    file = {"kernel": row.kernel.path, "kernel_sha256": row.kernel.hash} if row.kernel is not None else {}
+    return {"status": row.status, "target": row.target, "language": row.language, **file}
 
 
 def failed(outcome: Outcome) -> Measurement:

@@ -30,8 +30,8 @@ from kevolve.languages import Language
 from kevolve.report.environment import describe
 from kevolve.report.progress import Listener
 from kevolve.report.record import Environment, Properties, Record, Result, write
-from kevolve.report.terminal import summary
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
+from kevolve.searched import TEXTS, Searched, address, bounded
 from kevolve.settings import Settings
 from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.targets import Peaks, Target
@@ -90,6 +90,8 @@ class Run:
         self.rows: dict[tuple[str, str], Result] = {}
         self.property_rows: dict[str, Properties] = {}
         self.evaluations: dict[str, int] = {}
+        self.searches: list[Searched] = []
+        self._sources: dict[str, str] = {}  # of kernels judged, by their SHA-256
         self._fruitless: dict[str, str] = {}  # what became of searches that found nothing, by spec
         self._kernels: dict[str, Kernel] = {}
         self._properties: dict[str, Outcome] = {}
@@ -304,8 +306,8 @@ class Run:
         if outcome is not None or kernel.candidate is None:
             outcome = outcome or Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="no kernel")
             if unavailable(outcome):
-                self._row(spec, case, rows.unmeasured(outcome.message))
-                return CaseResult(failed=False, unmeasured=outcome.message, checked=False)
+                row = self._row(spec, case, rows.unmeasured(outcome.message))
+                return CaseResult(failed=False, unmeasured=outcome.message, checked=False, properties=rows.user_properties(row))
             return self._failed(spec, case, outcome)
         reason = self._untimed(kernel.candidate.language)
         if reason and (spec.nodeid, case.id) not in self._measured:
@@ -373,13 +375,12 @@ class Run:
             outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=self.seed)]))
             if not outcome.passed:
                 return self._failed(spec, case, outcome)
-        self._row(spec, case, rows.unmeasured(reason))
-        return CaseResult(failed=False, unmeasured=reason)
+        row = self._row(spec, case, rows.unmeasured(reason))
+        return CaseResult(failed=False, unmeasured=reason, properties=rows.user_properties(row))
 
     def _failed(self, spec: Spec, case: Case, outcome: Outcome) -> CaseResult:
-        measurement = rows.failed(outcome)
-        self._row(spec, case, measurement)
-        return CaseResult(failed=True, message=outcome.message, properties={"status": outcome.status.value})
+        row = self._row(spec, case, rows.failed(outcome))
+        return CaseResult(failed=True, message=outcome.message, properties=rows.user_properties(row))
 
     def _result(self, spec: Spec, case: Case, measurement: Measurement) -> CaseResult:
         row = self._row(spec, case, measurement)
@@ -416,7 +417,10 @@ class Run:
     def _kernel_row(self, spec: Spec) -> Any:
         kernel = self.kernel(spec)
         path = kernel.file.path if kernel.file else None
-        return rows.kernel(path, self.settings.relative(path) if path else None, spec.kernel)
+        row = rows.kernel(path, self.settings.relative(path) if path else None, spec.kernel)
+        if row is not None and row.hash is not None and kernel.file is not None and address(kernel.file.source) == row.hash:
+            self._sources[row.hash] = kernel.file.source
+        return row
 
     def _row(self, spec: Spec, case: Case, measurement: Measurement) -> Result:
         row = rows.result(
@@ -442,22 +446,30 @@ class Run:
     @property
     def record(self) -> Record:
         """The run as a record, as far as it has come."""
-        return Record(environment=self.environment, results=tuple(self.rows.values()), properties=tuple(self.property_rows.values()))
+        sources = bounded([*self._sources.items(), *(pair for one in self.searches for pair in one.sources.items())])
+        prompts = (pair for one in self.searches for pair in one.prompts.items())
+        return Record(
+            environment=self.environment,
+            results=tuple(self.rows.values()),
+            properties=tuple(self.property_rows.values()),
+            searches=tuple(one.row for one in self.searches),
+            sources=sources,
+            prompts=bounded(prompts, TEXTS - sum(map(len, sources.values()))),
+        )
+
+    @property
+    def found(self) -> bool:
+        """Whether there is anything to report."""
+        return bool(self.rows or self.property_rows)
 
     def save(self) -> None:
         """Write the record where one was asked for: after every item, so that a run that is killed leaves what it found."""
-        if (self.rows or self.property_rows) and self.settings.record is not None:
+        if self.found and self.settings.record is not None:
             write(self.record, self.settings.record)
 
-    def summary(self, *, width: int) -> str:
-        """The table of results."""
-        return summary(self.record, width)
-
     def finish(self) -> None:
-        """Write the record where one was asked for and stop the worker processes."""
-        self.save()
+        """Stop the worker processes."""
         if "workers" in self.__dict__:
-            _ = self.environment  # while the workers can be asked
             if "templates" in self.__dict__:
                 self.templates.close()
             self.workers.close()

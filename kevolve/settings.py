@@ -26,6 +26,9 @@ class Settings:
     seed: int | None = None
     review: bool = False
     record: Path | None = None
+    reports: tuple[Path, ...] = ()  # .html, .json or .md
+    summary: Path | None = None  # $GITHUB_STEP_SUMMARY: the step's summary, to be added to
+    annotate: str | None = None  # where GitHub reads the log: the rootdir below the repository's root, "" where they are the same
     replay: str | None = None
     require_measured: bool = False
     untimed: str = ""

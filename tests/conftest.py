@@ -16,5 +16,6 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def unworkerlike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that tests start are not workers of this run."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    """Runs that tests start are not workers of this run, nor steps of this workflow."""
+    for name in ("PYTEST_XDIST_WORKER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)

@@ -53,6 +53,7 @@ def test_help_names_every_command(capsys):
         "  doctor    say what this machine can do\n"
         "  evaluate  work off candidates that a search elsewhere left as archives\n"
         "  prompt    print what a model would be sent for the next step of a spec's search\n"
+        "  report    merge run records and write them as HTML, JSON, Markdown or traces\n"
         "  search    read what searches have found: the tree, a node, a difference, JSONL\n"
         "\n"
         "`kevolve COMMAND --help` says more.\n"

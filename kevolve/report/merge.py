@@ -41,6 +41,12 @@ def merge(records: Sequence[Record]) -> Record:
     )
 
 
+def of_shards(records: Sequence[Record]) -> Record:
+    """The record of one run whose workers each made a part: one machine and one date, the earliest. Raises ``ValueError`` for none."""
+    first = min((record.environment for record in records), key=_when, default=None)
+    return merge([replace(record, environment=first) for record in records] if first is not None else [])
+
+
 def environment_of(record: Record, row: Result | Properties | Verdict | SearchRow) -> Environment:
     """Where and when a row was found. An index that the record does not hold counts as the first."""
     index, environments = row.extra.get("environment", 0), _environments(record)

@@ -54,10 +54,13 @@ __all__ = [
     "Times",
     "Usage",
     "Verdict",
+    "dumped",
+    "flat",
     "read",
     "write",
 ]
 
+_NOTHING = {"input": 0, "cached": 0, "output": 0, "usd": None}  # the usage of a step that asked no model
 _OPTIONAL = ("gate", "searches", "sources", "prompts", "environments")  # left out where they are empty
 
 
@@ -81,12 +84,12 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the order people read it: version, environment, results, properties, then what there is of the rest."""
-        parts = {name: _flat(getattr(self, name)) for name in _OPTIONAL}
+        parts = {name: flat(getattr(self, name)) for name in _OPTIONAL}
         return {
             "version": VERSION,
-            "environment": _flat(self.environment),
-            "results": _flat(self.results),
-            "properties": _flat(self.properties),
+            "environment": flat(self.environment),
+            "results": flat(self.results),
+            "properties": flat(self.properties),
             **{name: part for name, part in parts.items() if part},
             **self.extra,
         }
@@ -123,17 +126,32 @@ def read(path: Path) -> Record:
 
 def write(record: Record, path: Path) -> None:
     """Write ``record`` to ``path`` at once or not at all. Raises ``ValueError`` for a figure that is not finite."""
-    write_atomically(path, json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, dumped(record))
 
 
-def _flat(value: Any) -> Any:
-    """A dataclass as a dict with its ``extra`` fields beside its own; mappings and plain values as they are."""
+def dumped(record: Record) -> str:
+    """The document as text: indented, but a search a line, whose nodes would otherwise be blanks for the most part."""
+    parts = (f"  {json.dumps(name)}: {_part(name, part)}" for name, part in record.to_json().items())
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _part(name: str, part: Any) -> str:
+    if name != "searches":
+        return json.dumps(part, indent=2, ensure_ascii=False, allow_nan=False).replace("\n", "\n  ")
+    rows = (json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) for row in part)
+    return "[\n" + ",\n".join(f"    {row}" for row in rows) + "\n  ]"
+
+
+def flat(value: Any) -> Any:
+    """Plain data: a dataclass as a dict with its ``extra`` fields beside its own; mappings and plain values as they are."""
     if isinstance(value, Mapping):
-        return {name: _flat(inner) for name, inner in value.items()}
+        return {name: flat(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_flat(inner) for inner in value]
+        return [flat(inner) for inner in value]
     names = getattr(value, "__dataclass_fields__", None)
     if names is None:
         return value
-    own = {name: _flat(getattr(value, name)) for name in names if name != "extra"}
+    own = {name: flat(getattr(value, name)) for name in names if name != "extra"}
+    if isinstance(value, NodeRow):  # there may be thousands: what says nothing takes no room
+        own = {name: inner for name, inner in own.items() if inner not in ("", [], _NOTHING)}
     return own | dict(value.extra)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from kevolve.report import text
-from kevolve.report.attention import STATUS_ORDER
+from kevolve.report import text, words
+from kevolve.report.attention import STATUS_ORDER, verdicts_worst_first
+from kevolve.report.gate_table import gate_table
+from kevolve.report.merge import latest
 from kevolve.report.record import Properties, Record, Result
 
 _SHORT = {
@@ -42,10 +44,10 @@ def _over(name: str, *, interval: bool) -> Column:
     return Column(heading=heading, cell=lambda row: text.ratio(row.speedup.get(name), interval=interval), right=not interval)
 
 
-SPEC = Column(heading="spec", cell=lambda row: row.spec)
+SPEC = Column(heading="spec", cell=lambda row: words.line(row.spec))
 TARGET = Column(heading="target", cell=lambda row: row.target)
 LANGUAGE = Column(heading="language", cell=lambda row: row.language or "")
-CASE = Column(heading="case", cell=lambda row: row.case)
+CASE = Column(heading="case", cell=lambda row: words.line(row.case))
 STATUS = Column(heading="status", cell=lambda row: row.status.replace("_", " ").lower())
 SHORT_STATUS = Column(heading="status", cell=lambda row: _SHORT.get(row.status) or row.status.replace("_", " ").lower())
 TIME = Column(heading="time", cell=lambda row: text.time(text.best_time(row.time_us)), right=True)
@@ -68,11 +70,13 @@ LAYOUTS = (
 
 def summary(record: Record, width: int) -> str:
     """The whole summary, no line wider than ``width`` columns; empty for a record without rows."""
-    rows = attention_first(record.results)
-    if not rows and not record.properties:
+    rows, plans = attention_first(latest(record, record.results)), latest(record, record.properties)
+    verdicts = verdicts_worst_first(latest(record, record.gate))
+    if not rows and not plans and not verdicts:
         return ""
-    properties, mean = _properties(record.properties, width), _wrapped(mean_line(rows), width)
-    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), properties, mean]
+    properties, mean = _properties(plans, width), _wrapped(mean_line(rows), width)
+    gate = gate_table(verdicts, width)
+    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), gate, properties, mean]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -171,10 +175,10 @@ def _notes(rows: Sequence[Result], width: int) -> str:
     reasons: dict[tuple[str, str], list[Result]] = {}
     for row in rows:
         if row.status != "PASSED" and row.message:
-            reasons.setdefault((row.status, row.message.splitlines()[0]), []).append(row)
+            reasons.setdefault((row.status, _first_line(row.message)), []).append(row)
     lines = []
     for (status, message), found in reasons.items():
-        names = [f"{row.spec}[{row.case}]" for row in found]
+        names = [words.line(f"{row.spec}[{row.case}]") for row in found]
         where = names[0] if len(names) == 1 else f"{len(names)} cases, {names[0]} first"
         lines.append(_wrapped(f"{status.replace('_', ' ')}: {message} ({where})", width))
     return "\n".join(lines)
@@ -188,13 +192,19 @@ def _properties(rows: Sequence[Properties], width: int) -> str:
     passed = sum(row.status == "PASSED" for row in rows)
     first = f"properties: {passed} of {text.plural(len(rows), 'spec')} passed, {text.plural(draws, 'draw')} compared, {excluded:,} excluded"
     failed = [
-        f"{row.status.replace('_', ' ')}: {_first_line(row.message)} ({row.spec}[properties])" for row in rows if row.status != "PASSED"
+        f"{row.status.replace('_', ' ')}: {_first_line(row.message)} ({words.line(row.spec)}[properties])"
+        for row in rows
+        if row.status != "PASSED"
     ]
     return "\n".join(_wrapped(line, width) for line in [*failed, first])
 
 
+def _plan_line(row: Properties) -> str:
+    return f"{row.status.replace('_', ' ')}: {_first_line(row.message)} ({words.line(row.spec)}[properties])"
+
+
 def _first_line(message: str) -> str:
-    return message.splitlines()[0] if message else "no message"
+    return words.line(message.strip().partition("\n")[0]) or "no message"
 
 
 def _wrapped(line: str, width: int) -> str:

@@ -99,7 +99,7 @@ def test_a_committed_record_is_a_record_and_meets_the_schema(path):
         lambda data: data["gate"][1]["figures"][0].update(new=-1),
         lambda data: data["searches"][0].pop("nodes"),
         lambda data: data["searches"][0]["nodes"][0].update(parents=[0.5]),
-        lambda data: data["searches"][0]["nodes"][0]["usage"].update(output="many"),
+        lambda data: data["searches"][0]["nodes"][1]["usage"].update(output="many"),
         lambda data: data["sources"].update({"ab" * 32: None}),
         lambda data: data["prompts"].update({"12" * 32: 5}),
         lambda data: data["environments"][1].pop("device"),
