@@ -70,9 +70,18 @@ def test_optimising_writes_a_kernel_that_ordinary_runs_pass_and_leave_alone(pyte
     )
     source = (pytester.path / KERNEL).read_text()
     assert re.search(r"^// measured: 64-512: \d+\.\d+x \[\d+\.\d+, \d+\.\d+\] over eager, \d+ pairs$", source, re.M)
-    (row,) = json.loads((pytester.path / "r.json").read_text())["results"]
+    record = json.loads((pytester.path / "r.json").read_text())
+    (row,), (search,) = record["results"], record["searches"]
     assert (row["spec"], row["case"], row["target"], row["language"], row["status"]) == ("normalise", "64-512", "cpu", "cpp", "PASSED")
     assert 0.01 <= row["speedup"]["eager"]["low"] <= row["speedup"]["eager"]["estimate"]
+    assert record["sources"][row["kernel"]["hash"]] == source, "the judged text is in the record"
+    assert row["values"] == {"rows": 64, "cols": 512}
+    best = next(node for node in search["nodes"] if node["id"] == search["best"])
+    assert (search["spec"], search["target"], best["status"]) == ("normalise", "cpu", "PASSED")
+    assert best["fitness"] > 0
+    assert record["sources"][best["source"]] in source, "what the search wrote stands below the header"
+    assert json.loads((pytester.path / "reports" / "latest.json").read_text()) == record
+    assert (pytester.path / "reports" / "latest.html").read_text().startswith("<!doctype html>")
     before = files(pytester.path)
     again = pytester.runpytest_subprocess(*QUICK, "-rA", "--benchmark-json=b.json", "--junitxml=j.xml")
     again.assert_outcomes(passed=2)
