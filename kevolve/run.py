@@ -31,7 +31,7 @@ from kevolve.report.environment import describe
 from kevolve.report.progress import Listener
 from kevolve.report.record import Environment, Properties, Record, Result, write
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
-from kevolve.searched import TEXTS, Searched, address, bounded
+from kevolve.searched import Searched, address, with_texts
 from kevolve.settings import Settings
 from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.targets import Peaks, Target
@@ -446,16 +446,13 @@ class Run:
     @property
     def record(self) -> Record:
         """The run as a record, as far as it has come."""
-        sources = bounded([*self._sources.items(), *(pair for one in self.searches for pair in one.sources.items())])
-        prompts = (pair for one in self.searches for pair in one.prompts.items())
-        return Record(
+        alone = Record(
             environment=self.environment,
             results=tuple(self.rows.values()),
             properties=tuple(self.property_rows.values()),
             searches=tuple(one.row for one in self.searches),
-            sources=sources,
-            prompts=bounded(prompts, TEXTS - sum(map(len, sources.values()))),
         )
+        return with_texts(alone, self._sources, self.searches)
 
     @property
     def found(self) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from kevolve.report.record import NodeRow, SearchRow, Usage
+from kevolve.report.record import NodeRow, Record, SearchRow, Usage, dumped
 from kevolve.search.node import Graph, Node
 
 PROSE = 200  # characters of an idea, a hypothesis, a message on the lineage
 LINE = 60  # of an idea and a message elsewhere: a tree shows a line
 PROMPT = 16_000  # characters of a prompt, its beginning and its end
-TEXTS = 500_000  # characters of sources and prompts in one record: 100 kernels of 5,000 characters
+RECORD = 3_000_000  # characters of a record: rows always, texts while there is room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +65,25 @@ def prompt(transcript: str) -> str:
     return _shortened("\n\n".join(part for part in parts if part))
 
 
-def bounded(texts: Iterable[tuple[str, str]], most: int = TEXTS) -> dict[str, str]:
-    """Texts by address, in the order given, while they fit into ``most`` characters together; one that does not is left out."""
+def with_texts(record: Record, judged: Mapping[str, str], found: Sequence[Searched], *, most: int = RECORD) -> Record:
+    """The record with texts while it stays within ``most`` characters: kernels judged, then lineages, then prompts; whole or not at all."""
+    sources = [*judged.items(), *(pair for one in found for pair in one.sources.items())]
+    prompts = [pair for one in found for pair in one.prompts.items()]
+    room = most - len(dumped(record)) - 200
+    kept, room = _fitting(sources, room)
+    asked, _ = _fitting(prompts, room)
+    return replace(record, sources=kept, prompts=asked)
+
+
+def _fitting(texts: Iterable[tuple[str, str]], room: int) -> tuple[dict[str, str], int]:
+    """Texts by address, in the order given, while there is room for them as JSON; and the room that is left."""
     kept: dict[str, str] = {}
     for sha256, text in texts:
-        if sha256 not in kept and len(text) <= most:
+        taken = len(sha256) + len(json.dumps(text, ensure_ascii=False)) + 12
+        if sha256 not in kept and taken <= room:
             kept[sha256] = text
-            most -= len(text)
-    return kept
+            room -= taken
+    return kept, room
 
 
 def address(text: str) -> str:

@@ -79,7 +79,7 @@ def test_optimising_writes_a_kernel_that_ordinary_runs_pass_and_leave_alone(pyte
     best = next(node for node in search["nodes"] if node["id"] == search["best"])
     assert (search["spec"], search["target"], best["status"]) == ("normalise", "cpu", "PASSED")
     assert best["fitness"] > 0
-    assert record["sources"][best["source"]] in source, "what the search wrote stands below the header"
+    assert record["sources"][best["source"]][-2000:] == source[-2000:], "what the search wrote stands below the header"
     assert json.loads((pytester.path / "reports" / "latest.json").read_text()) == record
     assert (pytester.path / "reports" / "latest.html").read_text().startswith("<!doctype html>")
     before = files(pytester.path)

@@ -3,9 +3,9 @@ import random
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.models import Usage
-from kevolve.report.record import Environment, Kernel, Record, Result, Speedup, Times, dumped
+from kevolve.report.record import Environment, Kernel, Record, Result, SearchRow, Speedup, Times, dumped
 from kevolve.search.node import Graph, Node, Proposal
-from kevolve.searched import LINE, PROMPT, TEXTS, address, ancestry, bounded, prompt, searched
+from kevolve.searched import LINE, PROMPT, Searched, address, ancestry, prompt, searched, with_texts
 
 
 def node(number, parents=(), *, run=2, fitness=1.0, source="", transcript="", **proposal):
@@ -85,8 +85,16 @@ def test_a_transcript_of_another_form_is_no_prompt_and_a_long_one_keeps_its_ends
     assert len(shown) < PROMPT + 100
 
 
-def test_texts_are_whole_or_not_there():
-    assert bounded([("a", "xx"), ("b", "x" * 9), ("c", "xxx"), ("a", "xx"), ("d", "x")], most=5) == {"a": "xx", "c": "xxx"}
+def test_texts_are_whole_or_not_there_kernels_judged_before_lineages_before_prompts():
+    alone = Record(environment=Environment(device="EPYC", arch="a", date="2026-01-01"))
+    found = Searched(row=SearchRow(spec="k", target="cpu"), sources={"b" * 64: "b" * 3000}, prompts={"c" * 64: "c" * 300})
+    judged = {"a" * 64: "a" * 3000}
+    whole = with_texts(alone, judged, [found])
+    assert (whole.sources, whole.prompts) == (judged | found.sources, found.prompts)
+    cut = with_texts(alone, judged, [found], most=4500)
+    assert (cut.sources, cut.prompts) == (judged, found.prompts)
+    none = with_texts(alone, judged, [found], most=100)
+    assert (none.sources, none.prompts) == ({}, {})
 
 
 def test_a_record_of_300_kernels_with_searches_of_20_nodes_stays_below_3_mb():
@@ -100,17 +108,13 @@ def test_a_record_of_300_kernels_with_searches_of_20_nodes_stays_below_3_mb():
         ]
         found.append(searched(Graph.of(nodes), nodes[-1], run=2, spec=f"spec_{kernel}", target="cpu"))
         rows.append(timed(f"spec_{kernel}", draw))
-    sources = bounded(pair for one in found for pair in one.sources.items())
-    prompts = bounded((pair for one in found for pair in one.prompts.items()), TEXTS - sum(map(len, sources.values())))
-    record = Record(
-        environment=Environment(device="EPYC", arch="a", date="2026-01-01"),
-        results=tuple(rows),
-        searches=tuple(one.row for one in found),
-        sources=sources,
-        prompts=prompts,
+    rest = Record(
+        environment=Environment(device="EPYC", arch="a", date="2026-01-01"), results=tuple(rows), searches=tuple(one.row for one in found)
     )
-    size = len(dumped(record).encode())
-    assert size < 3.0e6, (size, {name: len(json.dumps(part)) for name, part in record.to_json().items()})
+    record = with_texts(rest, {address(source): source for source in (text(draw) for _ in range(300))}, found)
+    assert len(record.sources) > 100
+    size = len(dumped(record))
+    assert 2.9e6 < size <= 3.0e6, (size, {name: len(json.dumps(part)) for name, part in record.to_json().items()})
     assert Record.from_json(json.loads(dumped(record))) == record
 
 
