@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from kevolve import reporting
 from kevolve.settings import Settings
 from kevolve.spec.declaration import ATTRIBUTE, DeclarationError, build_spec
 from kevolve.spec.spec import Case, Draw, Spec
@@ -26,10 +27,6 @@ SETTINGS = pytest.StashKey[Settings]()
 FOLDERS = pytest.StashKey[dict[Path, str]]()  # of kernels, by the node id of the spec that they belong to
 SPEC = pytest.StashKey[Spec]()
 CASE = pytest.StashKey[Case]()
-RECORD = pytest.StashKey["Record"]()  # of the finished session
-UNWRITTEN = pytest.StashKey[list[str]]()  # lines about files that could not be written
-SHARDS = pytest.StashKey[list[Any]]()  # records of xdist workers, as plain data
-SHARD = "kevolve_record"  # its name among what a worker hands over
 
 
 def on(*targets: str, min_speedup: float | None = None) -> pytest.MarkDecorator:
@@ -83,6 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kevolve(targets): a case of a kernel spec that only these targets run")
     settings = read_settings(config)
     config.stash[SETTINGS] = settings
+    config.pluginmanager.register(reporting.Reporting(settings, _finished), "kevolve-reports")
     if settings.optimise != "off" and settings.untimed:
         raise pytest.UsageError(
             "--kevolve-optimize: expected one process (kernels are timed and written), got xdist workers; drop -n or give -n0"
@@ -97,7 +95,6 @@ def read_settings(config: pytest.Config) -> Settings:
 
     worker = bool(os.environ.get("PYTEST_XDIST_WORKER"))  # its rows go to the controller, which writes
     distributed = worker or bool(getattr(config.option, "numprocesses", None))
-    record = config.getoption("kevolve_record")
     settings = Settings(
         rootdir=config.rootpath,
         target=chosen("target", "cpu"),
@@ -110,10 +107,7 @@ def read_settings(config: pytest.Config) -> Settings:
         evaluator=config.getoption("kevolve_evaluator") or "",
         seed=config.getoption("kevolve_seed"),
         review=config.getoption("kevolve_review"),
-        record=Path(config.invocation_params.dir, record) if record and not worker else None,
-        reports=tuple(Path(config.invocation_params.dir, path) for path in config.getoption("kevolve_report") or () if not worker),
-        summary=Path(os.environ["GITHUB_STEP_SUMMARY"]) if os.environ.get("GITHUB_STEP_SUMMARY") and not worker else None,
-        annotate=_below_workspace(config.rootpath) if os.environ.get("GITHUB_ACTIONS") == "true" else None,
+        **reporting.places(config, worker=worker),
         replay=config.getoption("kevolve_replay"),
         require_measured=config.getoption("kevolve_require_measured"),
         untimed="xdist workers share the cores; run without -n to time kernels" if distributed else "",
@@ -121,12 +115,6 @@ def read_settings(config: pytest.Config) -> Settings:
     )
     _check_names(settings)
     return settings
-
-
-def _below_workspace(rootdir: Path) -> str:
-    """The rootdir as GitHub's annotations name files: below the repository's root."""
-    root = Path(os.environ.get("GITHUB_WORKSPACE") or rootdir)
-    return rootdir.relative_to(root).as_posix() if rootdir != root and rootdir.is_relative_to(root) else ""
 
 
 def _knowledge(config: pytest.Config) -> list[str]:
@@ -147,7 +135,6 @@ def _check_names(settings: Settings) -> None:
             Draw.from_json(settings.replay)
         except ValueError as error:
             raise pytest.UsageError(f"--kevolve-replay: {error}") from error
-    _check_reports(settings)
     if settings.evaluator:
         from kevolve.spool import SpoolError, folder_of
 
@@ -162,18 +149,6 @@ def _check_names(settings: Settings) -> None:
             Budget.parse(settings.budget)
         except BudgetError as error:
             raise pytest.UsageError(f"--kevolve-budget: {error}") from error
-
-
-def _check_reports(settings: Settings) -> None:
-    if not settings.reports:
-        return
-    from kevolve.report.writing import UnknownForm, form_of
-
-    try:
-        for path in settings.reports:
-            form_of(path)
-    except UnknownForm as error:
-        raise pytest.UsageError(f"--kevolve-report: {error}") from error
 
 
 @pytest.hookimpl(wrapper=True)
@@ -300,7 +275,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         if unavailable(outcome) and not run.settings.require_measured:
             pytest.skip(outcome.message)
         if not outcome.passed:
-            pytest.fail(_inert(outcome.message, run.settings), pytrace=False)
+            pytest.fail(reporting.inert(outcome.message, run.settings), pytrace=False)
     return True
 
 
@@ -316,7 +291,7 @@ def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) 
     if result.samples_s and item.config.pluginmanager.has_plugin("benchmark"):
         _show_benchmark(item, result)
     if result.failed:
-        pytest.fail(_inert(result.message, settings), pytrace=False)
+        pytest.fail(reporting.inert(result.message, settings), pytrace=False)
     if result.unmeasured:
         if settings.require_measured:
             pytest.fail(f"not measured: {result.unmeasured} (--kevolve-require-measured)", pytrace=False)
@@ -326,15 +301,6 @@ def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) 
 def _add_properties(item: pytest.Item, properties: Mapping[str, Any]) -> None:
     """For JUnit, and whoever else reads the test's report."""
     item.user_properties.extend((f"kevolve_{name}", value) for name, value in properties.items())
-
-
-def _inert(text: str, settings: Settings) -> str:
-    """Text that kernels had a part in, for a log in which GitHub may look for commands."""
-    if settings.annotate is None:
-        return text
-    from kevolve.report.escape import commandless
-
-    return commandless(text)
 
 
 class DeviceClock:
@@ -418,57 +384,11 @@ class Console:
         return nullcontext() if self._capture is None else self._capture.global_and_fixture_disabled()
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table of results, and for GitHub the annotations."""
-    record = config.stash.get(RECORD, None)
-    if record is None:
-        return
-    from kevolve.report import github, terminal
-
-    settings = config.stash[SETTINGS]
-    terminalreporter.section("kevolve")
-    terminalreporter.write_line(_inert(terminal.summary(record, terminalreporter._tw.fullwidth), settings))
-    lines = [] if settings.annotate is None else github.commands(record, prefix=settings.annotate)
-    for line in (*config.stash[UNWRITTEN], *lines):
-        terminalreporter.write_line(line)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take an xdist worker's rows."""
-    shard = getattr(node, "workeroutput", {}).get(SHARD)
-    if shard is not None:
-        node.config.stash.setdefault(SHARDS, []).append(shard)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the record and the reports and stop the worker processes; an xdist worker hands its rows over instead."""
-    config = session.config
-    record = _record(config)
-    if record is None:
-        return
-    if hasattr(config, "workeroutput"):
-        config.workeroutput[SHARD] = record.to_json()
-        return
-    from kevolve.publish import publish
-
-    config.stash[RECORD] = record
-    config.stash[UNWRITTEN] = list(publish(record, config.stash[SETTINGS]))
-    if config.stash[UNWRITTEN] and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _record(config: pytest.Config) -> Record | None:
-    """What this session found, or its workers; None where no kernel was judged."""
+def _finished(config: pytest.Config) -> Record | None:
+    """What this process judged, its worker processes stopped; None where it judged nothing."""
     run = config.stash.get(RUN, None)
-    if run is not None:
-        record = run.record if run.found else None
-        run.finish()
-        return record
-    shards = config.stash.get(SHARDS, [])
-    if not shards:
+    if run is None:
         return None
-    from kevolve.report.merge import of_shards
-    from kevolve.report.record import Record
-
-    return of_shards([Record.from_json(shard) for shard in shards])
+    record = run.record if run.found else None
+    run.finish()
+    return record

@@ -68,15 +68,14 @@ LAYOUTS = (
 )
 
 
-def summary(record: Record, width: int) -> str:
-    """The whole summary, no line wider than ``width`` columns; empty for a record without rows."""
+def summary(record: Record, width: int, *, gate: bool = True) -> str:
+    """The whole summary, no line wider than ``width`` columns; empty for a record without rows. ``gate``: with its verdicts."""
     rows, plans = attention_first(latest(record, record.results)), latest(record, record.properties)
-    verdicts = verdicts_worst_first(latest(record, record.gate))
+    verdicts = verdicts_worst_first(latest(record, record.gate)) if gate else []
     if not rows and not plans and not verdicts:
         return ""
     properties, mean = _properties(plans, width), _wrapped(mean_line(rows), width)
-    gate = gate_table(verdicts, width)
-    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), gate, properties, mean]
+    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), gate_table(verdicts, width), properties, mean]
     return "\n\n".join(part for part in parts if part)
 
 
