@@ -64,6 +64,36 @@ def latest(record: Record, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if id(row) in newest]
 
 
+def by_device(record: Record) -> list[Record]:
+    """The newest rows of each device as a record of its own, with its newest environment: figures of several mean nothing together."""
+    places: dict[tuple[str, str], Environment] = {}
+    for environment in _environments(record):
+        known = places.get(_device(environment))
+        if known is None or _when(environment) > _when(known):
+            places[_device(environment)] = environment
+
+    def those_of(device: tuple[str, str], rows: Sequence[Row]) -> tuple[Row, ...]:
+        found = (row for row in latest(record, rows) if _device(environment_of(record, row)) == device)
+        return tuple(replace(row, extra={name: value for name, value in row.extra.items() if name != "environment"}) for row in found)
+
+    return [
+        replace(
+            record,
+            environment=environment,
+            environments=(),
+            results=those_of(device, record.results),
+            properties=those_of(device, record.properties),
+            gate=those_of(device, record.gate),
+            searches=those_of(device, record.searches),
+        )
+        for device, environment in places.items()
+    ]
+
+
+def _device(environment: Environment) -> tuple[str, str]:
+    return environment.device, environment.arch
+
+
 def _by_key(record: Record, rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from kevolve.report import text, words
 from kevolve.report.attention import STATUS_ORDER, verdicts_worst_first
 from kevolve.report.gate_table import gate_table
-from kevolve.report.merge import latest
+from kevolve.report.merge import by_device
 from kevolve.report.record import Properties, Record, Result
 
 _SHORT = {
@@ -69,9 +69,13 @@ LAYOUTS = (
 
 
 def summary(record: Record, width: int, *, gate: bool = True) -> str:
-    """The whole summary, no line wider than ``width`` columns; empty for a record without rows. ``gate``: with its verdicts."""
-    rows, plans = attention_first(latest(record, record.results)), latest(record, record.properties)
-    verdicts = verdicts_worst_first(latest(record, record.gate)) if gate else []
+    """The whole summary, device by device, no line wider than ``width`` columns; empty without rows. ``gate``: with its verdicts."""
+    return "\n\n".join(filter(None, (_of_device(part, width, gate=gate) for part in by_device(record))))
+
+
+def _of_device(record: Record, width: int, *, gate: bool) -> str:
+    rows, plans = attention_first(record.results), record.properties
+    verdicts = verdicts_worst_first(record.gate) if gate else []
     if not rows and not plans and not verdicts:
         return ""
     properties, mean = _properties(plans, width), _wrapped(mean_line(rows), width)

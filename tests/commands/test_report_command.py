@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +10,7 @@ import pytest
 
 from kevolve import cli
 from kevolve.report.record import Environment, Record, Result, Speedup, Times, read, write
+from kevolve.report.writing import FORMS
 
 
 @pytest.fixture
@@ -101,3 +102,10 @@ def test_two_dates_of_one_machine_are_a_history(records, tmp_path):
     write(replace(later, environment=replace(later.environment, date="2026-02-02")), records[1])
     assert run(*records, "--out", tmp_path / "both.json") == 0
     assert [row.extra.get("environment", 0) for row in read(Path(tmp_path / "both.json")).results] == [0, 1]
+
+
+def test_the_documentation_names_every_form_and_every_part_of_a_record():
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
+    assert [form for form in FORMS if form not in text] == []
+    parts = {item.name for item in fields(Record)} - {"extra"}
+    assert [part for part in parts if f"`{part}`" not in text] == []

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from kevolve.report.merge import environment_of, history, latest, merge
+from kevolve.report.merge import by_device, environment_of, history, latest, merge
 from kevolve.report.record import Record, Times
 
 
@@ -79,6 +79,15 @@ def test_a_date_that_is_none_never_hides_one(record, later):
 def test_a_row_with_an_index_that_is_not_there_counts_as_the_first(record):
     odd = replace(record.results[0], extra={"environment": 7})
     assert environment_of(record, odd) == record.environment
+
+
+def test_each_device_is_a_record_of_its_own_with_its_newest_rows(record, later, elsewhere):
+    first, second = by_device(merge([record, later, elsewhere]))
+    assert (first.environment, second.environment) == (later.environment, elsewhere.environment)
+    assert [row.time_us.launched for row in first.results][:2] == [17000, 17000]
+    assert len(first.results) == len(record.results) + 1
+    assert second.results == elsewhere.results
+    assert by_device(record) == [record]
 
 
 def test_nothing_cannot_be_merged():

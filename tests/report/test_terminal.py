@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kevolve.report.merge import merge
 from kevolve.report.terminal import attention_first, geometric_mean, markdown, mean_line, summary, table
 
 AT_80 = """\
@@ -116,3 +117,10 @@ def test_columns_that_say_nothing_leave_their_room_to_the_names(record):
     silent = [dataclasses.replace(row, speedup={}, evaluations=None) for row in record.results]
     assert table(silent, 80).splitlines()[0].split() == ["spec", "case", "status", "time", "of", "light"]
     assert "batch_event_truncate  int64-1024-200-9" in table(silent, 80)
+
+
+def test_machines_of_a_merged_record_are_summed_up_one_by_one(record):
+    other = dataclasses.replace(record, environment=dataclasses.replace(record.environment, device="H200", date="2026-02-01"))
+    shown = summary(merge([record, other]), 160)
+    assert shown.count("geometric mean: ") == 2
+    assert 0 <= shown.index("H200 (x86-64-v3)") < shown.index("EPYC 7B13 (x86-64-v3)")
