@@ -385,10 +385,12 @@ class Console:
 
 
 def _finished(config: pytest.Config) -> Record | None:
-    """What this process judged, its worker processes stopped; None where it judged nothing."""
+    """What this process judged, its worker processes stopped; None where it judged nothing and nobody waits for a report."""
     run = config.stash.get(RUN, None)
     if run is None:
         return None
-    record = run.record if run.found else None
+    settings = run.settings
+    awaited = settings.reports or settings.record or settings.summary or hasattr(config, "workeroutput")
+    record = run.record if run.found or awaited else None
     run.finish()
     return record

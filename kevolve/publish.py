@@ -20,7 +20,7 @@ def publish(record: Record, settings: Settings) -> Iterator[str]:
         yield from _written(record, settings.record, dumped)
     for path in settings.reports:
         yield from _written(record, path)
-    if settings.optimise != "off":
+    if settings.optimise != "off" and (record.results or record.properties):
         yield from _latest(record, settings.rootdir / "reports")
     if settings.summary is not None:
         yield from _summary(record, settings.summary)

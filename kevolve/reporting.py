@@ -102,8 +102,9 @@ class Reporting:
 
         gate = not config.pluginmanager.has_plugin("kevolve-gate")  # which has a section of its own
         shown = terminal.summary(self._record, terminalreporter._tw.fullwidth, gate=gate)
-        terminalreporter.section("kevolve")
-        terminalreporter.write_line(inert(shown, self._settings))
+        if shown or self._unwritten:
+            terminalreporter.section("kevolve")
+            terminalreporter.write_line(inert(shown, self._settings))
         prefix = self._settings.annotate
         lines = [] if prefix is None else github.commands(self._record, prefix=prefix)
         for line in (*self._unwritten, *lines):

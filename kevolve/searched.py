@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kevolve.models.redaction import redact
 from kevolve.report.record import NodeRow, Record, SearchRow, Usage, dumped
 from kevolve.search.node import Graph, Node
 
@@ -62,7 +63,7 @@ def prompt(transcript: str) -> str:
         parts = [str(kept.get("system", "")), *map(str, told)]
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
-    return _shortened("\n\n".join(part for part in parts if part))
+    return _shortened(redact("\n\n".join(part for part in parts if part)))
 
 
 def with_texts(record: Record, judged: Mapping[str, str], found: Sequence[Searched], *, most: int = RECORD) -> Record:
@@ -120,7 +121,8 @@ def _digits(value: float) -> float:
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    shown = redact(text)  # before the cut: half a key is still half a key
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def _shortened(text: str) -> str:

@@ -46,6 +46,11 @@ def test_a_search_leaves_the_latest_where_git_does_not_see_it_and_other_records_
     assert seen == "?? reports/cpu.json\n"
 
 
+def test_a_search_without_results_leaves_the_latest_alone(tmp_path):
+    assert list(publish(Record(environment=RECORD.environment), Settings(rootdir=tmp_path, optimise="needed"))) == []
+    assert not (tmp_path / "reports").exists()
+
+
 def test_a_folder_that_says_itself_what_git_ignores_is_believed(tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / ".gitignore").write_text("*.html\n")

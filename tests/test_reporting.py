@@ -98,9 +98,23 @@ def test_an_unknown_suffix_is_a_usage_error_that_names_the_three(project: pytest
     result.stderr.fnmatch_lines(["*--kevolve-report: expected a file ending in .html, .json or .md, got 'report.pdf'"])
 
 
-def test_a_report_that_cannot_be_written_fails_the_session(project: pytest.Pytester) -> None:
+# What a gate does with kernels that did not change.
+IDLE = """
+import pytest
+from kevolve.plugin import _run
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    _run(pyfuncitem.session)
+    pytest.skip("unchanged")
+"""
+
+
+def test_a_report_is_written_of_a_session_without_results_and_one_that_cannot_be_written_fails_it(project: pytest.Pytester) -> None:
+    project.makeconftest(IDLE)
     (project.path / "file").write_text("")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-n0", "-k", "double and properties", "--kevolve-report=file/r.md")
-    result.assert_outcomes(passed=1)
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", "--kevolve-report=r.md", "--kevolve-report=file/r.md")
+    result.assert_outcomes(skipped=4)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["kevolve: cannot write *file/r.md: *"])
+    assert (project.path / "r.md").read_text().startswith("# kevolve\n\n**Nothing failed: 0 cases**")

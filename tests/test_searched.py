@@ -9,11 +9,11 @@ from kevolve.searched import LINE, PROMPT, Searched, address, ancestry, prompt, 
 
 
 def node(number, parents=(), *, run=2, fitness=1.0, source="", transcript="", **proposal):
+    proposal.setdefault("idea", f"idea {number}")
     made = Proposal(
         language="cpp",
         source=source or f"int k{number};",
         operator="samples",
-        idea=f"idea {number}",
         parents=parents,
         transcript=transcript,
         seconds=1.5,
@@ -83,6 +83,14 @@ def test_a_transcript_of_another_form_is_no_prompt_and_a_long_one_keeps_its_ends
     assert shown.endswith("end")
     assert "characters left out" in shown
     assert len(shown) < PROMPT + 100
+
+
+def test_what_has_a_keys_form_is_in_no_record():
+    key = "sk-" + "a1B2c3D4" * 5
+    asked = node(1, transcript=SENT.replace("faster", key), hypothesis=f"with {key}", idea=key)
+    found = searched(Graph.of([asked]), asked, run=2, spec="k", target="cpu")
+    assert key[:20] not in repr(found)
+    assert "Make k [redacted]." in next(iter(found.prompts.values()))
 
 
 def test_texts_are_whole_or_not_there_kernels_judged_before_lineages_before_prompts():

@@ -50,9 +50,9 @@ class Annotation:
 
 
 def commands(record: Record, *, prefix: str = "", most: int = ANNOTATIONS) -> list[str]:
-    """Workflow commands for what failed, worst first: one a kernel file and kind, at most ``most`` errors and as many warnings.
+    """Workflow commands for what failed, the gate's verdicts first, each worst first: one a kernel file.
 
-    ``prefix``: of the rootdir below the repository's root, where they differ.
+    ``most``: errors, and as many warnings. ``prefix``: of the rootdir below the repository's root, where they differ.
     """
     found = list(_all(record, prefix))
     errors, warnings = ([one.command() for one in found if one.level == level] for level in ("error", "warning"))
@@ -61,10 +61,11 @@ def commands(record: Record, *, prefix: str = "", most: int = ANNOTATIONS) -> li
 
 def _all(record: Record, prefix: str) -> Iterator[Annotation]:
     verdicts = verdicts_worst_first(latest(record, record.gate))
-    yield from _grouped([_of_verdict(one, prefix) for one in verdicts if one.failed or one.verdict == "unmeasurable"])
     rows = [row for row in worst_first(latest(record, record.results)) if failed(row)]
     plans = [row for row in latest(record, record.properties) if failed(row)]
-    yield from _grouped([*(_of_row(row, prefix) for row in rows), *(_of_row(row, prefix) for row in plans)])
+    found = [_of_verdict(one, prefix) for one in verdicts if one.failed or one.verdict == "unmeasurable"]
+    found += [_of_row(row, prefix) for row in rows]
+    return _grouped([*found, *(_of_row(row, prefix) for row in plans)])
 
 
 def _grouped(items: list[Annotation]) -> Iterator[Annotation]:

@@ -29,6 +29,13 @@ def test_several_cases_of_one_kernel_are_one_annotation(full):
     assert lines[0].endswith("%0Aand 3 more of this kernel")
 
 
+def test_a_kernel_that_the_gate_stops_is_annotated_once_with_the_gates_verdict(full):
+    slow = replace(full.results[2], kernel=Kernel(path="kernels/rms_norm/cpu.cpp", hash="ab" * 32))
+    lines = commands(replace(full, results=(slow,), properties=()))
+    assert [line.partition("title=")[2].partition("%3A")[0] for line in lines] == ["slower", "grown"]
+    assert lines[0].endswith("1.12x slower%0Aand 1 more of this kernel")
+
+
 def test_no_more_is_annotated_than_is_shown(full):
     slow = full.results[2]
     many = tuple(replace(slow, case=str(n), kernel=Kernel(path=f"kernels/{n}/cpu.cpp", hash="ab" * 32)) for n in range(40))
