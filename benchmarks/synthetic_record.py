@@ -111,11 +111,12 @@ def _result(rng: random.Random, spec: str, target: str, language: str, shape: tu
     over = rng.uniform(1.3, 12) if status == "PASSED" else rng.uniform(0.7, 1.1)
     us, light = rng.uniform(3, 900), rng.uniform(0.05, 0.95)
     case = f"{shape[0]}-{shape[1]}-{dtype}"
-    replay = f"pytest 'suites/test_{spec}.py::test_{spec}[properties]' --kevolve-replay '{{\"values\":{{\"rows\":1}},\"seed\":7}}'"
+    replay = f'pytest \'suites/test_{spec}.py::test_{spec}[properties]\' --kevolve-replay \'{{"values":{{"rows":1}},"seed":7}}\''
+    worst = "3 of 37 elements differ, the worst at (0, 36): expected 1.25, got 0.0"
     message = {
         "TOO_SLOW": f"{over:.2f}x over eager, expected at least 1.20x",
         "NOT_MEASURED": "two workers share the cores (-n2): run with -n0 to time kernels here",
-        "INCORRECT_NUMERICAL": f"{spec} at rows=1, cols=37\n3 of 37 elements differ, the worst at (0, 36): expected 1.25, got 0.0\nreplay: {replay}",
+        "INCORRECT_NUMERICAL": f"{spec} at rows=1, cols=37\n{worst}\nreplay: {replay}",
     }.get(status, "")
     names = {"eager": over, "compile": over * rng.uniform(0.2, 0.8)}
     extra = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kevolve.report.text import digits
+from kevolve.report import text
 
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))  # ticks within a decade: few, some, many
 _MOST_TICKS = 8
@@ -51,7 +51,7 @@ def around(values: Iterable[float], *, room: float = 1.12, least: float = 2.0) -
 
 def short(value: float) -> str:
     """A tick's text: ``0.5``, ``2``, ``30``, ``1000``."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else digits(value)
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 else text.digits(value)
 
 
 def time(us: float) -> str:
@@ -60,3 +60,8 @@ def time(us: float) -> str:
         if us < 999.5 * size:
             return f"{short(us / size)} {unit}"
     return f"{short(us / 1e6)} s"
+
+
+def clock(us: float | None) -> str:
+    """``text.time`` as print writes it: ``18.2 µs``; empty for None."""
+    return text.time(us).replace("us", "µs")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kevolve.report import text
+from kevolve.report.html.axis import clock
 from kevolve.report.html.kernels import Case, mapping
 
 _DTYPES = ("float", "bfloat", "int", "uint", "bool", "complex")
@@ -89,7 +90,7 @@ def _joined(values: Mapping[str, str], names: Sequence[str]) -> str:
 def _cell(case: Case | None) -> Cell | None:
     if case is None:
         return None
-    time, sign = text.time(text.best_time(case.row.time_us)), case.state.sign
+    time, sign = clock(text.best_time(case.row.time_us)), case.state.sign
     if case.over is None:
         return Cell(text=case.state.word, step=None, time=time, state=case.state.key, sign=sign)
     step = sum(case.over.estimate >= bound for bound in _BOUNDS)

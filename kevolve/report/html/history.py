@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from kevolve.report import text
-from kevolve.report.html.axis import around, time
+from kevolve.report.html.axis import around, clock, time
 from kevolve.report.html.kernels import Case
 from kevolve.report.html.markup import percent, tag
 
@@ -15,9 +16,9 @@ _HEIGHT = 180
 _LINE = 15  # pixels between two labels
 
 
-def history(cases: Sequence[Case], date: str) -> Markup | None:
-    """The drawing for cases measured on several dates, ``date`` the last of them; None where there is one date only."""
-    lines = [(case, [*case.earlier, (date, case.row)]) for case in cases if case.earlier]
+def history(cases: Sequence[Case]) -> Markup | None:
+    """The drawing for cases measured on several dates; None where there is one date only."""
+    lines = [(case, [*case.earlier, (case.date, case.row)]) for case in cases if case.earlier]
     times = [us for _, dated in lines for _, row in dated if (us := text.best_time(row.time_us))]
     axis = around(times, room=1.1, least=1.5)
     dates = sorted({when for _, dated in lines for when, _ in dated})
@@ -32,11 +33,11 @@ def history(cases: Sequence[Case], date: str) -> Markup | None:
     for case, dated in lines:
         known = [(when, us) for when, row in dated if (us := text.best_time(row.time_us))]
         places = [(percent(across[when]), down(us)) for when, us in known]
-        drawn += [tag("line", class_="h", x1=a, y1=b, x2=c, y2=d) for (a, b), (c, d) in zip(places, places[1:], strict=False)]
+        drawn += [tag("line", class_="h", x1=a, y1=b, x2=c, y2=d) for (a, b), (c, d) in pairwise(places)]
         for (x, y), (when, us) in zip(places, known, strict=True):
-            drawn.append(tag("circle", tag("title", f"{when[:10]}: {text.time(us)}"), class_="p", cx=x, cy=y, r=3))
+            drawn.append(tag("circle", tag("title", f"{when[:10]}: {clock(us)}"), class_="p", cx=x, cy=y, r=3))
         if places:
-            ends.append((places[-1][1], f"{text.shorten(case.row.case, 30)} {text.time(known[-1][1])}"))
+            ends.append((places[-1][1], f"{text.shorten(case.row.case, 30)} {clock(known[-1][1])}"))
     shown = dates if len(dates) <= 5 else [dates[0], dates[-1]]
     below = [tag("text", when[:10], x=percent(across[when]), y=_HEIGHT + 18, text_anchor=_side(when, dates)) for when in shown]
     beside = [tag("text", time(tick), x=-8, y=down(tick) + 4, text_anchor="end") for tick in axis.ticks(5)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from kevolve.report.html.markup import anchor
 from kevolve.report.html.state import State, of_verdict, state, worst
+from kevolve.report.merge import environment_of, history, latest
 from kevolve.report.record import Environment, Properties, Record, Result, SearchRow, Speedup, Verdict
 from kevolve.report.terminal import geometric_mean
 
@@ -21,6 +23,7 @@ class Case:
 
     row: Result
     state: State
+    date: str = ""
     verdicts: tuple[Verdict, ...] = ()
     earlier: tuple[tuple[str, Result], ...] = ()
 
@@ -86,73 +89,69 @@ class Kernel:
 
 
 def kernels(record: Record) -> tuple[Kernel, ...]:
-    """The kernels of ``record``, those that need attention first."""
-    environments = record.environments or (record.environment,)
-    groups: dict[tuple[str, str, str], _Group] = {}
+    """The kernels of ``record`` as last judged, those that need attention first."""
+    groups: dict[tuple[str, ...], _Group] = {}
 
-    def group(row: Any) -> tuple[_Group, Environment]:
-        place = environments[where(row.extra, len(environments))]
-        return groups.setdefault((row.spec, row.target, place.device), _Group()), place
+    def group(row: Result | Properties | Verdict | SearchRow) -> _Group:
+        place = environment_of(record, row)
+        found = groups.setdefault((row.spec, row.target, place.device, place.arch), _Group())
+        found.environments.append(place)
+        return found
 
-    for result in record.results:
-        found, place = group(result)
-        found.results.setdefault(result.case, []).append((place.date, result))
-        found.places.append(place)
-    for properties in record.properties:
-        found, place = group(properties)
-        found.properties.append((place.date, properties))
-        found.places.append(place)
-    for verdict in record.gate:
-        found, place = group(verdict)
-        found.verdicts.append(verdict)
-        found.places.append(place)
+    for (spec, _, target, device, arch), rows in history(record).items():
+        group(rows[-1])
+        groups[spec, target, device, arch].results.append([(environment_of(record, row).date, row) for row in rows])
+    for properties in latest(record, record.properties):
+        group(properties).properties = properties
+    for verdict in latest(record, record.gate):
+        group(verdict).verdicts.append(verdict)
     for search in record.searches:
-        found, place = group(search)
-        found.searches.append(search)
-        found.places.append(place)
+        group(search).searches.append(search)
     taken: set[str] = set()
-    made = [found.kernel(spec, target, anchor(f"{spec}-{target}", taken)) for (spec, target, _), found in groups.items()]
+    made = [found.kernel(spec, target, anchor(f"{spec}-{target}", taken)) for (spec, target, *_), found in groups.items()]
     return tuple(sorted(made, key=lambda kernel: (kernel.state.rank, kernel.margin)))
 
 
+@dataclass(slots=True)
 class _Group:
-    """Rows of one kernel while they are collected."""
+    """Rows of one kernel while they are collected. ``results``: a list a case, oldest first, with dates."""
 
-    def __init__(self) -> None:
-        self.results: dict[str, list[tuple[str, Result]]] = {}
-        self.properties: list[tuple[str, Properties]] = []
-        self.verdicts: list[Verdict] = []
-        self.searches: list[SearchRow] = []
-        self.places: list[Environment] = []
+    results: list[list[tuple[str, Result]]] = field(default_factory=list)
+    properties: Properties | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    searches: list[SearchRow] = field(default_factory=list)
+    environments: list[Environment] = field(default_factory=list)
 
     def kernel(self, spec: str, target: str, id: str) -> Kernel:
-        cases = [self._case(name, dated) for name, dated in self.results.items()]
-        rest = tuple(verdict for verdict in self.verdicts if verdict.case not in self.results)
-        latest = max(self.properties, key=lambda dated: dated[0], default=(None, None))[1]
-        languages = [*(case.row.language for case in cases), latest and latest.language, *(one.language for one in self.verdicts)]
+        cases = [self._case(dated) for dated in self.results]
+        named = {case.row.case for case in cases}
+        plan = [self.properties.language] if self.properties else []
+        languages = [*(case.row.language for case in cases), *plan, *(verdict.language for verdict in self.verdicts)]
         return Kernel(
             id=id,
             spec=spec,
             target=target,
-            language=next(filter(None, languages), ""),
-            environment=max(self.places, key=lambda place: place.date),
+            language=next((language for language in languages if language), ""),
+            environment=max(self.environments, key=when),
             cases=tuple(sorted(cases, key=lambda case: (case.state.rank, case.margin))),
-            properties=latest,
-            verdicts=rest,
+            properties=self.properties,
+            verdicts=tuple(verdict for verdict in self.verdicts if verdict.case not in named),
             searches=tuple(self.searches),
         )
 
-    def _case(self, name: str, dated: Sequence[tuple[str, Result]]) -> Case:
-        in_order = sorted(dated, key=lambda one: one[0])
-        row = in_order[-1][1]
-        verdicts = tuple(verdict for verdict in self.verdicts if verdict.case == name)
-        return Case(row=row, state=state(row, verdicts), verdicts=verdicts, earlier=tuple(in_order[:-1]))
+    def _case(self, dated: list[tuple[str, Result]]) -> Case:
+        date, row = dated[-1]
+        verdicts = tuple(verdict for verdict in self.verdicts if verdict.case == row.case)
+        return Case(row=row, date=date, state=state(row, verdicts), verdicts=verdicts, earlier=tuple(dated[:-1]))
 
 
-def where(extra: Mapping[str, Any], count: int) -> int:
-    """The index of a row's environment; 0 where it is none of ``count``."""
-    index = extra.get("environment", 0)
-    return index if isinstance(index, int) and 0 <= index < count else 0
+def when(environment: Environment) -> float:
+    """Its date, in seconds since 1970; before all others where it is none."""
+    try:
+        found = datetime.fromisoformat(environment.date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return float("-inf")
 
 
 def number(value: Any) -> float | None:

@@ -41,7 +41,10 @@ def steps(search: SearchRow, sources: Mapping[str, str]) -> list[Step]:
     """The lineage of ``search``'s best, oldest first: a step for each parent of each node."""
     line, by_id = lineage(search), {node.id: node for node in search.nodes}
     nodes = sorted((node for node in search.nodes if node.id in line), key=lambda node: node.step)
-    pairs = [(node, by_id.get(parent)) for node in nodes for parent in (node.parents or (None,)) if parent is None or parent in by_id]
+    pairs: list[tuple[NodeRow, NodeRow | None]] = []
+    for node in nodes:
+        parents = [by_id[id] for id in node.parents if id in by_id]
+        pairs += [(node, parent) for parent in parents] or [(node, None)]
     return [_step(node, parent, sources) for node, parent in pairs]
 
 

@@ -74,7 +74,7 @@ def pieces(kernel: Kernel, macros: Any, sources: Mapping[str, str], prompts: Map
     heat = heat_map(kernel.cases)
     if heat is not None:
         found.append(Piece(title="Shapes and dtypes", rank=1, draw=lambda: macros.heat(heat), folded=False))
-    over_time = history(kernel.cases, kernel.environment.date)
+    over_time = history(kernel.cases)
     if over_time is not None:
         found.append(Piece(title="Latency over time", rank=1, draw=lambda: macros.history(over_time), folded=False))
     if kernel.cases:
@@ -96,7 +96,9 @@ def _search(search: SearchRow, macros: Any, sources: Mapping[str, str], prompts:
         Piece(title=f"Every step of the search, {len(search.nodes)}", rank=5, draw=lambda: macros.steps(search, line)),
     ]
     if line:
-        found.append(Piece(title="Lineage of the best, difference by difference", rank=6, draw=lambda: macros.lineage(steps(search, sources))))
+        found.append(
+            Piece(title="Lineage of the best, difference by difference", rank=6, draw=lambda: macros.lineage(steps(search, sources)))
+        )
     asked = [(node, prompts[node.prompt]) for node in search.nodes if node.prompt in prompts]
     if asked:
         found.append(Piece(title=f"Prompts of the lineage, {len(asked)}", rank=7, draw=lambda: macros.prompts(asked)))

@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from kevolve.report import text
-from kevolve.report.html.axis import around, short, time
-from kevolve.report.html.kernels import Case, Kernel, mapping, number
+from kevolve.report.html.axis import around, clock, short, time
+from kevolve.report.html.kernels import Case, Kernel, mapping, number, when
 from kevolve.report.html.markup import tag, visible
 from kevolve.report.html.scatter import Plane, Point, shapes
 from kevolve.report.record import Environment
@@ -73,7 +73,7 @@ def rooflines(kernels: Sequence[Kernel]) -> list[Plot]:
 
 
 def _roofline(device: str, kernels: Sequence[Kernel]) -> Plot | None:
-    bandwidth, operations = _peaks(max((kernel.environment for kernel in kernels), key=lambda place: place.date))
+    bandwidth, operations = _peaks(max((kernel.environment for kernel in kernels), key=when))
     cases = [(kernel, case) for kernel in kernels for case in kernel.cases]
     points = [point for point in (_point(kernel, case) for kernel, case in cases) if point is not None]
     x = around([point.x for point in points], room=3.0, least=100.0)
@@ -87,7 +87,13 @@ def _roofline(device: str, kernels: Sequence[Kernel]) -> Plot | None:
     lines = [part for name, peak in roofs.items() for part in _roof(plane, bandwidth, name, peak)]
     label = f"Roofline of {device}: operations a second against operations a byte, {text.plural(len(points), 'case')}"
     marks = [*map(plane.mark, reversed(points)), *plane.labels(points, _LABELS)]
-    return Plot(drawing=plane.draw(*lines, *marks, label=label), title=device, devices=(device,), shown=len(points), missing=len(cases) - len(points))
+    return Plot(
+        drawing=plane.draw(*lines, *marks, label=label),
+        title=device,
+        devices=(device,),
+        shown=len(points),
+        missing=len(cases) - len(points),
+    )
 
 
 def _roof(plane: Plane, bandwidth: float, name: str, peak: float) -> list[Markup]:
@@ -122,7 +128,7 @@ def _peaks(environment: Environment) -> tuple[float | None, dict[str, float]]:
 
 def _words(kernel: Kernel, case: Case) -> str:
     row = case.row
-    parts = [text.time(text.best_time(row.time_us)), f"floor {text.time(row.floor_us)}" if row.floor_us else "", text.percent(row.speed_of_light)]
+    parts = [clock(text.best_time(row.time_us)), f"floor {clock(row.floor_us)}" if row.floor_us else "", text.percent(row.speed_of_light)]
     return f"{text.shorten(kernel.spec, 60)} {text.shorten(row.case, 60)} ({kernel.target}): {', '.join(filter(None, parts))} of light"
 
 

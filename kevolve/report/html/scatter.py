@@ -88,7 +88,7 @@ class Plane:
 
 def _free(start: float, end: float, y: float, taken: Sequence[tuple[float, float, float]]) -> bool:
     """Whether nothing lies where a label from ``start`` to ``end`` (shares of the width) would."""
-    inside = 0 <= start and end <= 1
+    inside = start >= 0 and end <= 1
     return inside and not any(abs(y - other) < _LABEL_HEIGHT and start < to + _GAP and end > since - _GAP for since, to, other in taken)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kevolve.report.attention import MISSING
 from kevolve.report.record import Properties, Result, Verdict
 
 
@@ -24,13 +25,14 @@ UNMEASURED = State(key="unmeasured", sign="○", word="not measured", rank=3)
 PASSED = State(key="passed", sign="✓", word="passed", rank=4)
 STATES = (WRONG, REGRESSED, SLOW, UNMEASURED, PASSED)
 
-_OF_STATUS = {"PASSED": PASSED, "TOO_SLOW": SLOW, "NOT_MEASURED": UNMEASURED, "NO_CANDIDATE": UNMEASURED}
+_OF_STATUS = {"PASSED": PASSED, "TOO_SLOW": SLOW, "NOT_MEASURED": UNMEASURED}
 _OF_VERDICT = {"wrong": WRONG, "slower": REGRESSED, "grown": REGRESSED}
 
 
 def state(row: Result | Properties, verdicts: tuple[Verdict, ...] = ()) -> State:
-    """A row's state: the worse of what the run and the gate say."""
-    found = [_OF_STATUS.get(row.status, WRONG), *(_OF_VERDICT.get(verdict.verdict, PASSED) for verdict in verdicts)]
+    """A row's state: the worse of what the run and the gate say. A kernel that is not there is a failure."""
+    own = WRONG if MISSING in row.extra else _OF_STATUS.get(row.status, WRONG)
+    found = [own, *(_OF_VERDICT.get(verdict.verdict, PASSED) for verdict in verdicts)]
     return min(found, key=lambda one: one.rank)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kevolve.report import text
+from kevolve.report.attention import MISSING, VERDICT_ORDER
 from kevolve.report.html.kernels import Case, Kernel
 from kevolve.report.html.markup import LONGEST_NAME
 from kevolve.report.html.state import STATES, State, of_verdict, state
+from kevolve.report.merge import latest
 from kevolve.report.record import FAILING, Properties, Record, Result, Speedup, Verdict
 from kevolve.report.terminal import mean_line
 
@@ -52,12 +54,19 @@ def _rows(kernel: Kernel) -> list[tuple[Row, float]]:
 
 
 def _case(kernel: Kernel, case: Case) -> Row:
-    said = status(case.row.status)
+    said = "no kernel" if MISSING in case.row.extra else status(case.row.status)
     gate = [verdict for verdict in case.verdicts if verdict.verdict in (*FAILING, "faster")]
     if gate:
         said += "".join(f", gate: {gate_words(verdict)}" for verdict in gate)
     message = next((verdict.message for verdict in gate if verdict.failed and verdict.message), case.row.message)
-    return Row(kernel=kernel, case=text.shorten(case.row.case, LONGEST_NAME), state=case.state, said=said, message=first_line(message), result=case.row)
+    return Row(
+        kernel=kernel,
+        case=text.shorten(case.row.case, LONGEST_NAME),
+        state=case.state,
+        said=said,
+        message=first_line(message),
+        result=case.row,
+    )
 
 
 def _properties(kernel: Kernel, row: Properties) -> Row:
@@ -66,7 +75,9 @@ def _properties(kernel: Kernel, row: Properties) -> Row:
 
 def _verdict(kernel: Kernel, verdict: Verdict) -> Row:
     case = text.shorten(verdict.case, LONGEST_NAME) or "whole kernel"
-    return Row(kernel=kernel, case=case, state=of_verdict(verdict), said=f"gate: {gate_words(verdict)}", message=first_line(verdict.message))
+    return Row(
+        kernel=kernel, case=case, state=of_verdict(verdict), said=f"gate: {gate_words(verdict)}", message=first_line(verdict.message)
+    )
 
 
 def gate_words(verdict: Verdict) -> str:
@@ -109,15 +120,14 @@ def headline(counted: Sequence[Count]) -> str:
 
 def gate_line(record: Record) -> str:
     """What the gate says, worst first: ``1 slower, 2 same``; empty where there was no gate."""
-    found = Counter(verdict.verdict for verdict in record.gate)
-    order = (*FAILING, "unmeasurable", "faster", "same", "new", "renamed", "removed", "baseline")
-    return ", ".join(f"{found[name]:,} {name}" for name in (*order, *sorted(set(found) - set(order))) if found[name])
+    found = Counter(verdict.verdict for verdict in latest(record, record.gate))
+    return ", ".join(f"{found[name]:,} {name}" for name in VERDICT_ORDER if found[name])
 
 
 def listed(record: Record) -> dict[str, str]:
     """Kernels that came, went or changed their name, and those that were recorded as the first of their kind."""
     named: dict[str, list[str]] = {}
-    for verdict in record.gate:
+    for verdict in latest(record, record.gate):
         if verdict.verdict in ("new", "removed", "renamed", "baseline"):
             named.setdefault(verdict.verdict, []).append(text.shorten(f"{verdict.spec} ({verdict.target})", LONGEST_NAME))
     return {word: ", ".join(dict.fromkeys(names)) for word, names in named.items()}
@@ -168,7 +178,13 @@ def plain(value: object) -> str:
         return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value))
-    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:,.6g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def replay_lines(message: str) -> list[str]:
