@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kevolve.report import text
+from kevolve.report.html.markup import lines as lines_of
 from kevolve.report.html.tree import lineage
 from kevolve.report.record import NodeRow, SearchRow
 
@@ -54,7 +55,7 @@ def _step(node: NodeRow, parent: NodeRow | None, sources: Mapping[str, str]) -> 
         return Step(node=node, parent=None, lines=(), note="the first of the lineage" + ("" if new is None else f", {_length(new)}"))
     if new is None or old is None:
         return Step(node=node, parent=parent, lines=(), note="the record holds no source of one of them")
-    if max(len(new.splitlines()), len(old.splitlines())) > _LONGEST:
+    if max(len(lines_of(new)), len(lines_of(old))) > _LONGEST:
         return Step(node=node, parent=parent, lines=(), note=f"{_length(old)} and {_length(new)}: too long to compare here")
     lines = tuple(differences(old, new))
     note = "the same text" if not lines else "" if len(lines) <= _MOST_LINES else f"the first {_MOST_LINES} of {len(lines)} lines"
@@ -62,12 +63,12 @@ def _step(node: NodeRow, parent: NodeRow | None, sources: Mapping[str, str]) -> 
 
 
 def _length(source: str) -> str:
-    return text.plural(len(source.splitlines()), "line")
+    return text.plural(len(lines_of(source)), "line")
 
 
 def differences(old: str, new: str) -> Iterator[Line]:
     """The lines that differ and three around them, each side in its own column; nothing for equal texts."""
-    left, right = old.splitlines(), new.splitlines()
+    left, right = lines_of(old), lines_of(new)
     for number, group in enumerate(difflib.SequenceMatcher(None, left, right, autojunk=False).get_grouped_opcodes(_CONTEXT)):
         if number:
             yield Line(kind="gap")

@@ -33,6 +33,11 @@ def _written_out(found: re.Match[str]) -> str:
     return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
 
 
+def lines(text: str) -> list[str]:
+    """The lines of ``text`` as an editor counts them; ``splitlines`` would break, and so hide, more characters than that."""
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
 def safe(value: Any) -> Any:
     """What an expression of a template becomes before it is escaped; nothing for None."""
     if value is None:

@@ -97,6 +97,7 @@ def _templates() -> Environment:
     )
     made.filters |= {
         "aligned": view.aligned,
+        "date": view.date,
         "digits": text.digits,
         "interval": view.interval,
         "name": name,
@@ -106,6 +107,7 @@ def _templates() -> Environment:
         "ratio": text.ratio,
         "ratio_of": times,
         "replay_lines": view.replay_lines,
+        "resources": view.resources,
         "share": percent,
         "shorten": text.shorten,
         "status": view.status,

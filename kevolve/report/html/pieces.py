@@ -17,6 +17,7 @@ from kevolve.report.html.heat import heat_map
 from kevolve.report.html.history import history
 from kevolve.report.html.kernels import Kernel
 from kevolve.report.html.lineage import steps
+from kevolve.report.html.markup import lines
 from kevolve.report.html.tree import lineage, tree
 from kevolve.report.record import NodeRow, SearchRow
 
@@ -82,8 +83,8 @@ def pieces(kernel: Kernel, macros: Any, sources: Mapping[str, str], prompts: Map
     for search in kernel.searches:
         found += _search(search, macros, sources, prompts)
     if (source := sources.get(kernel.hash)) is not None:
-        lines = text.plural(len(source.splitlines()), "line")
-        found.append(Piece(title=f"Source, {lines}", rank=4, draw=lambda: macros.source(source)))
+        title = f"Source, {text.plural(len(lines(source)), 'line')}"
+        found.append(Piece(title=title, rank=4, draw=lambda: macros.source(source)))
     return tuple(found)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kevolve.report import text
 from kevolve.report.attention import MISSING, VERDICT_ORDER
 from kevolve.report.html.kernels import Case, Kernel
-from kevolve.report.html.markup import LONGEST_NAME
+from kevolve.report.html.markup import LONGEST_NAME, lines
 from kevolve.report.html.state import STATES, State, of_verdict, state
 from kevolve.report.merge import latest
 from kevolve.report.record import FAILING, Properties, Record, Result, Speedup, Verdict
@@ -94,7 +94,7 @@ def status(name: str) -> str:
 
 def first_line(message: str) -> str:
     """The first line that says something, cut to a table's width."""
-    return text.shorten(next((line.strip() for line in message.splitlines() if line.strip()), ""), 200)
+    return text.shorten(next((line.strip() for line in lines(message) if line.strip()), ""), 200)
 
 
 def counts(kernels: Sequence[Kernel]) -> list[Count]:
@@ -187,7 +187,18 @@ def plain(value: object) -> str:
     )
 
 
+def resources(figures: Mapping[str, object]) -> str:
+    """What a kernel uses, in words: ``registers 32, spill bytes 0``."""
+    return plain({name.replace("_", " "): value for name, value in figures.items()})
+
+
+def date(stamp: str) -> str:
+    """``2026-11-21 05:02 UTC`` of an ISO 8601 date in UTC; what is no such date as it is."""
+    found = re.match(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2})(:[\d.]+)?(\+00:00|Z)$", stamp)
+    return f"{found[1]} {found[2]} UTC" if found else text.shorten(stamp, 40)
+
+
 def replay_lines(message: str) -> list[str]:
     """The commands in a message that repeat what failed."""
-    lines = (line.strip() for line in message.splitlines())
-    return [line.removeprefix("replay: ") for line in lines if line.startswith("replay: ")]
+    stripped = (line.strip() for line in lines(message))
+    return [line.removeprefix("replay: ") for line in stripped if line.startswith("replay: ")]
