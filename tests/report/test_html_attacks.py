@@ -12,7 +12,8 @@ from kevolve.report.html import render
 
 HANDLER = re.compile(r"\bon\w+$")
 OURS = {"html", "head", "meta", "title", "style", "script", "body"} | set(
-    "a header p nav button main section h1 h2 h3 h4 h5 ul ol li b i span svg rect g line circle path text dl div dt dd figure figcaption em "
+    "a header p nav button main section"
+    " h1 h2 h3 h4 h5 ul ol li b i span svg rect g line circle path text dl div dt dd figure figcaption em "
     "form label input select option output table caption thead tbody tr th td details summary pre code footer wbr".split()
 )
 

@@ -155,7 +155,7 @@ def means(kernels: Sequence[Kernel]) -> dict[str, str]:
     by_device: dict[str, list[Result]] = {}
     for kernel in kernels:
         by_device.setdefault(kernel.environment.device, []).extend(case.row for case in kernel.cases)
-    return {device: mean_line(rows) for device, rows in by_device.items()}
+    return {device: text.shorten(mean_line(rows), 300) for device, rows in by_device.items()}
 
 
 def aligned(value: float | None) -> str:
