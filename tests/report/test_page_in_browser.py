@@ -6,8 +6,8 @@ import chromium
 import pytest
 from attacks import ATTACKS
 from attacks import record as attacked
-from benchmarks.synthetic_record import synthetic
 
+from benchmarks.synthetic_record import synthetic
 from kevolve.report.html import render
 
 pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium on the path: install chromium to check the page in it")
@@ -39,7 +39,9 @@ CONTRAST = """(() => {
     const ink = rgba(element instanceof SVGElement ? style.fill : style.color), paper = behind(element);
     const [high, low] = [light(ink), light(paper)].sort((a, b) => b - a);
     const ratio = (high + 0.05) / (low + 0.05);
-    if (ratio < 4.5) found.set(`${element.tagName}.${element.getAttribute("class")} ${ratio.toFixed(2)} ${node.data.trim().slice(0, 20)}`, 1);
+    if (ratio < 4.5) {
+      found.set(`${element.tagName}.${element.getAttribute("class")} ${ratio.toFixed(2)} ${node.data.trim().slice(0, 20)}`, 1);
+    }
   }
   return [...found.keys()].slice(0, 20);
 })()"""

@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map:
-    """A grid. ``corner`` names the arguments of rows and columns; an absent cell is a case nobody asked for."""
+    """A grid. ``corner`` names the arguments of rows and columns, where the record does; an absent cell is a case nobody asked for."""
 
     corner: str
     columns: tuple[str, ...]
@@ -48,7 +48,7 @@ def heat_map(cases: Sequence[Case]) -> Map | None:
         grid.setdefault(_joined(values, rest), {}).setdefault(values.get(column, "all") if column else "speedup", case)
     columns = tuple(dict.fromkeys(name for row in grid.values() for name in row))
     rows = tuple((label, tuple(_cell(row.get(name)) for name in columns)) for label, row in grid.items())
-    corner = " × ".join(rest) + (f" / {column}" if column else "")
+    corner = "" if any(name.startswith("#") for name in names) else "; " + " × ".join(rest) + (f" / {column}" if column else "")
     return Map(corner=corner, columns=columns, rows=rows)
 
 

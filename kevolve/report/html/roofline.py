@@ -28,6 +28,7 @@ class Plot:
     devices: tuple[str, ...]
     shown: int
     missing: int
+    note: str = ""
 
 
 def distance(kernels: Sequence[Kernel]) -> Plot | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from markupsafe import Markup
 
@@ -52,7 +53,10 @@ class Plane:
     def draw(self, *parts: Markup, label: str) -> Markup:
         """The drawing: grid and ticks, then ``parts``."""
         across = [tag("line", class_="g", x1=self.across(tick), x2=self.across(tick), y1=0, y2=self.height) for tick in self.x.ticks(7)]
-        below = [tag("text", self.x_text(tick), x=self.across(tick), y=self.height + 18, text_anchor="middle") for tick in self.x.ticks(7)]
+        below = [
+            tag("text", self.x_text(tick), class_="alt" if odd else None, x=self.across(tick), y=self.height + 18, text_anchor="middle")
+            for tick, odd in zip(self.x.ticks(7), cycle((False, True)), strict=False)
+        ]
         down = [tag("line", class_="g", x1="0", x2="100%", y1=self.down(tick), y2=self.down(tick)) for tick in self.y.ticks()]
         beside = [tag("text", self.y_text(tick), x=-8, y=self.down(tick) + 4, text_anchor="end") for tick in self.y.ticks()]
         attributes = {"class_": "plane", "height": self.height + 26, "role": "img", "aria_label": label}
