@@ -12,7 +12,8 @@ from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement
 from kevolve.report.attention import MISSING
 from kevolve.report.record import Kernel, Properties, Result, Speedup, Times
-from kevolve.spec.spec import Case, Spec
+from kevolve.spec.spec import Case, Spec, Work
+from kevolve.targets import Peaks
 
 
 def kernel(path: Path | None, shown: Path | None, callable_path: str | None) -> Kernel | None:
@@ -48,8 +49,26 @@ def result(
         extra={"test": spec.nodeid, "min_speedup": spec.least_speedup(case), "values": _plain(case.values)}
         | ({MISSING: True} if outcome.detail.get("kernel") == "missing" else {})
         | ({"unavailable": dict(measurement.unavailable)} if measurement.unavailable else {})
+        | ({"work": work(measurement.work)} if measurement.work is not None else {})
         | {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail},
     )
+
+
+def work(least: Work) -> dict[str, float]:
+    """The least bytes and operations of a case, for a roofline; operations only where the spec counts them: unknown is not none."""
+    return {"bytes": least.bytes} | ({"flops": least.operations} if least.operations > 0 else {})
+
+
+def peaks(measured: Peaks) -> dict[str, Any]:
+    """What the device was measured to do, by the names of ``Peaks``; what was not measured is left out."""
+    named = {name: getattr(measured, name) for name in ("bandwidth", "operations", "random_accesses", "empty_call_us")}
+    return {name: _as_json(value) for name, value in named.items() if value}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [list(pair) for pair in value] if isinstance(value, tuple) else value
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -446,8 +446,9 @@ class Run:
     @property
     def record(self) -> Record:
         """The run as a record, as far as it has come."""
+        known = {"peaks": rows.peaks(self.peaks)} if "peaks" in self.__dict__ else {}  # never measured for the record alone
         alone = Record(
-            environment=self.environment,
+            environment=replace(self.environment, extra={**self.environment.extra, **known}),
             results=tuple(self.rows.values()),
             properties=tuple(self.property_rows.values()),
             searches=tuple(one.row for one in self.searches),

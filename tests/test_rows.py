@@ -1,8 +1,11 @@
+import json
+
 from kevolve import rows
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement
 from kevolve.report.record import Kernel, Result, Speedup, Times
-from kevolve.spec.spec import Case
+from kevolve.spec.spec import Case, Work
+from kevolve.targets import Peaks
 
 
 class Spec:
@@ -65,3 +68,20 @@ def test_junit_has_every_figure_of_a_row_and_none_that_is_not_there():
         "speedup_over_eager_low": 1.9,
         "speedup_over_eager_high": 2.1,
     }
+
+
+def test_a_row_says_its_least_work_and_no_operations_that_nobody_counted():
+    spec, case = Spec(), Case(id="8", values={})
+    counted = Measurement(outcome=PASSED, work=Work(bytes=1024.0, operations=64.0))
+    moved = Measurement(outcome=PASSED, work=Work(bytes=1024.0))
+    plain = dict(target="cpu", language="cpp", kernel=None, evaluations=None)
+    assert rows.result(spec, case, measurement=counted, **plain).extra["work"] == {"bytes": 1024.0, "flops": 64.0}
+    assert rows.result(spec, case, measurement=moved, **plain).extra["work"] == {"bytes": 1024.0}
+    assert "work" not in rows.result(spec, case, measurement=Measurement(outcome=PASSED), **plain).extra
+
+
+def test_measured_peaks_are_plain_data_and_unknown_ones_are_left_out():
+    measured = Peaks(bandwidth=((1e6, 2e11), (1e9, 1e10)), operations={"float32": 1e12})
+    found = rows.peaks(measured)
+    assert found == {"bandwidth": [[1e6, 2e11], [1e9, 1e10]], "operations": {"float32": 1e12}}
+    assert json.loads(json.dumps(found)) == found

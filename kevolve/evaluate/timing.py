@@ -30,7 +30,7 @@ from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series, faster, forms
 from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, undecided, verdict
 from kevolve.evaluate.verification import verify
-from kevolve.spec.spec import Case, Draw, Spec
+from kevolve.spec.spec import Case, Draw, Spec, Work
 from kevolve.targets import BlockPolicy, Peaks, Target
 
 _VERIFY_S = 0.6  # seconds for oracle and comparison a case, beyond the first verified call
@@ -53,6 +53,7 @@ class Measurement:
     speedup: Mapping[str, Interval] = field(default_factory=dict)
     log_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by pair: what the intervals are made of
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    work: Work | None = None  # the least work of the case, where outputs say it
     floor_us: float | None = None
     speed_of_light: float | None = None
     pairs: int = 0
@@ -318,7 +319,8 @@ def _judged(
     speedup = {side: series.speedup(side, scatter) for side in series.baselines}
     times = {side: forms(series.blocks(side)) for side in (CANDIDATE, *series.baselines)}
     time_us = faster(times[CANDIDATE])
-    floor = _floor(subject, series, pool, peaks, unread)
+    work = _work(subject, series, pool, unread)
+    floor = None if work is None else floor_us(work, peaks)
     if outcome.passed:
         outcome = _speed_outcome(subject, series, speedup, baselines, suspect(time_us, floor, peaks))
     return Measurement(
@@ -328,6 +330,7 @@ def _judged(
         speedup=speedup,
         log_ratios={side: tuple(series.log_ratios(side)) for side in series.baselines},
         unavailable=series.unavailable,
+        work=work,
         floor_us=floor,
         speed_of_light=fraction_of_light(floor, time_us),
         pairs=len(series.pairs),
@@ -337,11 +340,11 @@ def _judged(
     )
 
 
-def _floor(subject: Subject, series: Series, pool: Pool, peaks: Peaks, unread: frozenset[str]) -> float | None:
+def _work(subject: Subject, series: Series, pool: Pool, unread: frozenset[str]) -> Work | None:
     if not series.answers:
         return None
     inputs = Contents(pool.fd, pool.layout, pool.seed).inputs(0)
-    return floor_us(case_work(subject.spec, subject.case, inputs, series.answers[0].outputs, unread=unread), peaks)
+    return case_work(subject.spec, subject.case, inputs, series.answers[0].outputs, unread=unread)
 
 
 def _speed_outcome(

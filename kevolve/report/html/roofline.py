@@ -94,6 +94,7 @@ def _roofline(device: str, kernels: Sequence[Kernel]) -> Plot | None:
         devices=(device,),
         shown=len(points),
         missing=len(cases) - len(points),
+        note=f", memory at {bandwidth / 1e12:.3g} TB/s",
     )
 
 
