@@ -2,11 +2,11 @@
 
 import re
 
-import chromium
 import pytest
 from attacks import ATTACKS
 from attacks import record as attacked
 
+from benchmarks import chromium
 from benchmarks.synthetic_record import synthetic
 from kevolve.report.html import render
 
@@ -173,7 +173,10 @@ def test_everything_is_there_without_javascript(browser, page):
     finally:
         browser.send("Emulation.setScriptExecutionDisabled", value=False)
     roles = {node["role"]["value"] for node in tree if not node.get("ignored")}
-    assert {"main", "banner", "navigation", "contentinfo", "table", "heading", "DisclosureTriangle"} <= roles
+    assert {"main", "banner", "navigation", "contentinfo", "table", "heading"} <= roles
+    names = " ".join(str(node.get("name", {}).get("value", "")) for node in tree)
+    assert all(f"operator_{number:03d}_forward" in names for number in range(8))
+    assert "Environment and method" in names
 
 
 def test_no_attack_runs(browser, tmp_path):
@@ -198,3 +201,13 @@ def test_an_attack_that_is_not_escaped_is_stopped_by_the_policy_and_heard(browse
     browser.open(path)
     assert browser.run("document.title") != "taken"
     assert any(re.search("Content Security Policy", error) for error in browser.errors)
+
+
+def test_a_link_of_the_table_opens_its_kernel_and_scrolls_to_it(browser, page):
+    browser.open(page, width=1400)
+    browser.run("document.querySelector('#table tbody tr:last-child a').click()")
+    browser.run("new Promise((done) => setTimeout(done, 100))")
+    place = "document.querySelector(location.hash).getBoundingClientRect().top"
+    browser.run("document.documentElement.style.scrollBehavior = 'auto'; document.querySelector(location.hash).scrollIntoView()")
+    assert browser.run("document.querySelector(location.hash + ' > details').open")
+    assert 0 <= browser.run(place) < browser.run("innerHeight")

@@ -1,4 +1,8 @@
-"""A headless Chromium for tests, spoken to in the DevTools protocol over a pipe: no driver, no port, no package."""
+"""A headless Chromium, spoken to in the DevTools protocol over a pipe: no driver, no port, no package.
+
+Tests look at the report in it, ``page_pictures.py`` takes pictures. Flags, protocol and pipe are documented at
+https://chromedevtools.github.io/devtools-protocol/.
+"""
 
 import base64
 import json
@@ -35,6 +39,7 @@ class Chromium:
             self.send(f"{domain}.enable")
 
     def close(self):
+        """End the browser."""
         self._session = None
         try:
             self.send("Browser.close")
