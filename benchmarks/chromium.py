@@ -92,7 +92,8 @@ class Chromium:
     def open(self, path, *, width=1400, height=900, dark=False, javascript=True):
         """Load a file and wait for it; ``errors`` starts anew."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 700)
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        self.send("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in wishes.items()])
         self.send("Emulation.setScriptExecutionDisabled", value=not javascript)
         self.errors, self._events = [], []
         self.send("Page.navigate", url=Path(path).resolve().as_uri())

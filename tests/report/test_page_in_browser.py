@@ -174,9 +174,10 @@ def test_everything_is_there_without_javascript(browser, page):
         browser.send("Emulation.setScriptExecutionDisabled", value=False)
     roles = {node["role"]["value"] for node in tree if not node.get("ignored")}
     assert {"main", "banner", "navigation", "contentinfo", "table", "heading"} <= roles
-    names = " ".join(str(node.get("name", {}).get("value", "")) for node in tree)
+    names = "\n".join(str(node.get("name", {}).get("value", "")) for node in tree if not node.get("ignored"))
+    names = names.replace(" ", "")  # names may break after underscores
     assert all(f"operator_{number:03d}_forward" in names for number in range(8))
-    assert "Environment and method" in names
+    assert "Environmentandmethod" in names
 
 
 def test_no_attack_runs(browser, tmp_path):
@@ -206,8 +207,6 @@ def test_an_attack_that_is_not_escaped_is_stopped_by_the_policy_and_heard(browse
 def test_a_link_of_the_table_opens_its_kernel_and_scrolls_to_it(browser, page):
     browser.open(page, width=1400)
     browser.run("document.querySelector('#table tbody tr:last-child a').click()")
-    browser.run("new Promise((done) => setTimeout(done, 100))")
-    place = "document.querySelector(location.hash).getBoundingClientRect().top"
-    browser.run("document.documentElement.style.scrollBehavior = 'auto'; document.querySelector(location.hash).scrollIntoView()")
+    browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert browser.run("document.querySelector(location.hash + ' > details').open")
-    assert 0 <= browser.run(place) < browser.run("innerHeight")
+    assert 0 <= browser.run("document.querySelector(location.hash).getBoundingClientRect().top") < browser.run("innerHeight")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIMIT = 2_000_000  # bytes of a page
 _SPARE = 20_000  # what the sections' own frames take beyond the page without them
+_OPEN = 8  # kernels that need attention and are shown unfolded: browsers lay out what is folded only when it is opened
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -36,7 +37,10 @@ def render(record: Record) -> str:
     templates = _templates()
     found = kernels(record)
     macros: Any = templates.get_template("pieces.html.j2").module
-    sections = [Section(kernel=kernel, pieces=pieces(kernel, macros, record.sources, record.prompts)) for kernel in found]
+    sections = [
+        Section(kernel=kernel, open=kernel.state.rank < 3 and order < _OPEN, pieces=pieces(kernel, macros, record.sources, record.prompts))
+        for order, kernel in enumerate(found)
+    ]
     page, frame = templates.get_template("page.html.j2"), templates.get_template("kernel.html.j2")
     shell = page.render(_values(record, found))
     frames = sum(len(frame.render(section=section).encode()) for section in sections)

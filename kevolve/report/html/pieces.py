@@ -36,9 +36,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A kernel's part of the page: its pieces in the order of reading, those that fit drawn."""
+    """A kernel's part of the page: its pieces in the order of reading, those that fit drawn. ``open``: seen without a click."""
 
     kernel: Kernel
+    open: bool
     pieces: tuple[Piece, ...]
     drawn: dict[int, Markup] = field(default_factory=dict)
 
