@@ -16,10 +16,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.txt
 
-.PHONY: help test optimize lint doctor clean
+.PHONY: help test optimize lint doctor sample-report clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 optimize: compiler $(STAMP) ## Write the missing, failing and slow kernels of the suites.
 	$(BIN)/python -m pytest suites --kevolve-optimize --kevolve-target $(TARGET) $(ARGS)
@@ -35,6 +35,10 @@ lint: $(STAMP) ## ruff, mypy --strict and the import layers.
 
 doctor: $(STAMP) ## What this machine can do.
 	$(BIN)/kevolve doctor $(ARGS)
+
+sample-report: $(STAMP) ## Write reports/sample.html from the records beside it; pictures need a Chromium.
+	$(BIN)/kevolve report reports/h200.json reports/cpu.json --out reports/sample.html
+	$(BIN)/python -m benchmarks.page_pictures reports/sample.html
 
 clean: ## Remove the environment, the store and every cache.
 	rm -rf $(VENV) .kevolve .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks dist build

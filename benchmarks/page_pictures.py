@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.chromium import PROGRAM, Chromium
 
-LOOKS = (("1400-light", 1400, 1500, False), ("1400-dark", 1400, 1500, True), ("390-light", 390, 1500, False), ("390-dark", 390, 1500, True))
+LOOKS = (("1400-light", 1400, 860, False), ("1400-dark", 1400, 860, True), ("390-light", 390, 844, False), ("390-dark", 390, 844, True))
 
 
 def pictures(page: Path) -> list[Path]:

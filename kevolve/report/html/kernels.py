@@ -65,6 +65,11 @@ class Kernel:
             found.append(state(self.properties, self.verdicts))
         return worst([*found, *(of_verdict(verdict) for verdict in self.verdicts)])
 
+    @property
+    def judged(self) -> tuple[Verdict, ...]:
+        """Everything that the gate says of it, of its cases first."""
+        return (*(verdict for case in self.cases for verdict in case.verdicts), *self.verdicts)
+
     @cached_property
     def margin(self) -> float:
         """The least of its cases' margins."""

@@ -107,6 +107,7 @@ def _templates() -> Environment:
         "name": name,
         "percent": text.percent,
         "plain": view.plain,
+        "plain_us": lambda us: view.aligned(us).strip(),
         "plural": text.plural,
         "ratio": text.ratio,
         "ratio_of": times,

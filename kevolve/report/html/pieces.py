@@ -73,6 +73,9 @@ def pack(sections: Sequence[Section], budget: int) -> None:
 def pieces(kernel: Kernel, macros: Any, sources: Mapping[str, str], prompts: Mapping[str, str]) -> tuple[Piece, ...]:
     """The pieces of a kernel's section. ``macros``: the template that draws them."""
     found = []
+    if kernel.judged:
+        failed = any(verdict.failed for verdict in kernel.judged)
+        found.append(Piece(title="Gate", rank=0 if failed else 2, draw=lambda: macros.gate(kernel.judged), folded=not failed))
     heat = heat_map(kernel.cases)
     if heat is not None:
         found.append(Piece(title="Shapes and dtypes", rank=1, draw=lambda: macros.heat(heat), folded=False))

@@ -13,9 +13,11 @@ from kevolve.report.html.axis import around, clock, short, time
 from kevolve.report.html.kernels import Case, Kernel, mapping, number, when
 from kevolve.report.html.markup import tag, visible
 from kevolve.report.html.scatter import Plane, Point, shapes
+from kevolve.report.html.state import PASSED
 from kevolve.report.record import Environment
 
 _LABELS = 10
+_TITLED = 400  # cases whose points all have words; of more only those that did not pass
 _ROOFS = 4  # types whose peaks are drawn, the fastest ones
 
 
@@ -35,12 +37,13 @@ def distance(kernels: Sequence[Kernel]) -> Plot | None:
     """Every case with a floor: the least time its work can take against the share of that speed it reaches."""
     shape = shapes([kernel.environment.device for kernel in kernels])
     found = [(kernel, case) for kernel in kernels for case in kernel.cases]
+    few = len(found) <= _TITLED
     points = [
         Point(
             x=case.row.floor_us,
             y=case.row.speed_of_light,
             state=case.state.key,
-            title=_words(kernel, case),
+            title=_words(kernel, case) if few or case.state.rank < PASSED.rank else "",
             label=text.shorten(f"{kernel.spec} {visible(case.row.case, 40)}", 34),
             shape=shape[kernel.environment.device],
         )
@@ -76,7 +79,8 @@ def rooflines(kernels: Sequence[Kernel]) -> list[Plot]:
 def _roofline(device: str, kernels: Sequence[Kernel]) -> Plot | None:
     bandwidth, operations = _peaks(max((kernel.environment for kernel in kernels), key=when))
     cases = [(kernel, case) for kernel in kernels for case in kernel.cases]
-    points = [point for point in (_point(kernel, case) for kernel, case in cases) if point is not None]
+    few = len(cases) <= _TITLED
+    points = [point for point in (_point(kernel, case, few=few) for kernel, case in cases) if point is not None]
     x = around([point.x for point in points], room=3.0, least=100.0)
     if not points or x is None or bandwidth is None or not operations:
         return None
@@ -109,13 +113,14 @@ def _roof(plane: Plane, bandwidth: float, name: str, peak: float) -> list[Markup
     return [slope, plane.line((ridge, peak), (high, peak), "light"), words]
 
 
-def _point(kernel: Kernel, case: Case) -> Point | None:
+def _point(kernel: Kernel, case: Case, *, few: bool) -> Point | None:
     work, us = mapping(case.row.extra, "work"), text.best_time(case.row.time_us)
     moved, operations = number(work.get("bytes")), number(work.get("flops"))
     if not moved or not operations or not us:
         return None
     label = text.shorten(f"{kernel.spec} {visible(case.row.case, 40)}", 34)
-    return Point(x=operations / moved, y=operations / us * 1e6, state=case.state.key, title=_words(kernel, case), label=label)
+    title = _words(kernel, case) if few or case.state.rank < PASSED.rank else ""
+    return Point(x=operations / moved, y=operations / us * 1e6, state=case.state.key, title=title, label=label)
 
 
 def _peaks(environment: Environment) -> tuple[float | None, dict[str, float]]:

@@ -65,7 +65,7 @@ class Plane:
     def mark(self, point: Point) -> Markup:
         """A point with its words."""
         x, y, kind = self.across(point.x), self.down(point.y), f"p {point.state}"
-        title = tag("title", point.title)
+        title = tag("title", point.title) if point.title else ""
         if point.shape == 0:
             return tag("circle", title, class_=kind, cx=x, cy=y, r=4)
         corners = "M-4-4h8v8h-8z" if point.shape == 1 else "M0-5l5 9h-10z"
