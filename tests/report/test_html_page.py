@@ -138,9 +138,12 @@ def test_two_devices_and_several_dates_stand_side_by_side(record):
 
 
 def test_free_fields_of_any_shape_make_no_page_fail(record):
+    ahead = tuple(replace(row, extra={"ahead": "1 kernel compiled ahead"}) for row in record.results)
+    assert "1 kernel compiled ahead" in render(replace(record, results=ahead))
     odd = {"values": [1, 2], "resources": "many", "work": {"bytes": "x"}, "min_speedup": "fast", "environment": 99, "unavailable": 3}
     rows = tuple(replace(row, extra=odd) for row in record.results)
-    place = replace(record.environment, extra={"peaks": {"bandwidth": [1, "x"], "operations": 5}})
+    peaks = {"bandwidth": [1, "x"], "operations": 5}
+    place = replace(record.environment, versions={"kevolve": 3}, toolchain={"cpp": "g++"}, extra={"peaks": peaks})
     assert Outline(render(replace(record, results=rows, environment=place))).astray == []
 
 

@@ -124,6 +124,12 @@ def test_decimal_points_stand_below_one_another():
     assert written == ["1.23", "12.3\u2007", "123\u2008\u2007\u2007", "1,234\u2008\u2007\u2007", ""]
 
 
+def test_the_commands_of_a_message_stand_alone():
+    message = "3 of 37 differ\nreplay: pytest 'a[properties]'\nkept beside the test"
+    assert view.replay_lines(message) == ["pytest 'a[properties]'"]
+    assert view.without_replays(message) == "3 of 37 differ\nkept beside the test"
+
+
 def test_methods_that_differ_in_figures_alone_stand_together(record):
     rows = tuple(replace(record.results[0], method=f"{number} pairs of 2.5 ms") for number in (7, 7, 9))
     (found,) = view.methods(replace(record, results=rows))

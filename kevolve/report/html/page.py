@@ -116,6 +116,7 @@ def _templates() -> Environment:
         "share": percent,
         "shorten": text.shorten,
         "status": view.status,
+        "without_replays": view.without_replays,
     }
     made.globals |= {"gate_words": view.gate_words, "mapping": mapping, "baseline": text.baseline, "best_time": text.best_time}
     return made

@@ -16,6 +16,7 @@ from kevolve.report.merge import latest
 from kevolve.report.record import FAILING, Properties, Record, Result, Speedup, Verdict
 from kevolve.report.terminal import mean_line
 
+_REPLAY = "replay: "
 _POINT, _DIGIT = "\u2008", "\u2007"  # blanks as wide as a point and a digit: they keep decimals below one another
 
 
@@ -200,5 +201,9 @@ def date(stamp: str) -> str:
 
 def replay_lines(message: str) -> list[str]:
     """The commands in a message that repeat what failed."""
-    stripped = (line.strip() for line in lines(message))
-    return [line.removeprefix("replay: ") for line in stripped if line.startswith("replay: ")]
+    return [line.strip().removeprefix(_REPLAY) for line in lines(message) if line.strip().startswith(_REPLAY)]
+
+
+def without_replays(message: str) -> str:
+    """The rest of the message: its commands stand below it, alone, so that they can be copied."""
+    return "\n".join(line for line in lines(message) if not line.strip().startswith(_REPLAY))
