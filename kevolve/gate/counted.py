@@ -116,4 +116,3 @@ def _side(spec: Spec, items: Sequence[Small], counts: Any) -> Side:
             return Side(problem=f"a forged answer: expected {', '.join(COUNTED)}, got {figures!r:.200}")
         launches[item.name] = (Launch(kernel=spec.name, figures={name: figures[name] for name in COUNTED}),)
     return Side(launches=launches)
-

@@ -34,13 +34,14 @@ class Side:
 def compared(where: str, old: Side, new: Side, *, declared: Mapping[str, float], possible: str) -> tuple[Figure, ...]:
     """Every figure that both sides have, with its allowance; those of one pair of kernels only once, at the first case.
 
+    A side with a problem has none: one figure ``possible`` (1 or 0) stands for them, with the problem in ``extra["message"]``.
+
     ``where``: ``"sm90"``, ``"interpreter"``; ``possible``: the figure (of ``POSSIBLE``) that says that there are launches at all.
     """
-    if old.problem:
-        return ()  # there was nothing that could get worse
-    if new.problem:
-        extra = {"message": new.problem[:_LONGEST_MESSAGE]}
-        return (Figure(name=possible, where=where, old=1, new=0, allowed=1, extra=extra),)
+    if old.problem or new.problem:  # where the old one had none either, there was nothing that could get worse: it passes, and says why
+        before, after = float(not old.problem), float(not new.problem)
+        extra = {"message": (new.problem or old.problem)[:_LONGEST_MESSAGE]}
+        return (Figure(name=possible, where=where, old=before, new=after, allowed=before, extra=extra),)
     seen: set[str] = set()
     found: list[Figure] = []
     for case, before in old.launches.items():

@@ -97,9 +97,7 @@ def _compiled(work: _Work, language: Inspected, source: str, cases: Sequence[Lai
     built = _built(work, source, work.target)
     if isinstance(built, Side):
         return built
-    return compiled(
-        work.workers, work.spec, built, cases, language=language, target=work.target, arch=arch, deadline_s=_DEADLINE_S
-    )
+    return compiled(work.workers, work.spec, built, cases, language=language, target=work.target, arch=arch, deadline_s=_DEADLINE_S)
 
 
 def _counting(work: _Work, sources: tuple[str, str], pool: ThreadPoolExecutor) -> list[Sides]:

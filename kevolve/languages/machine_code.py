@@ -31,7 +31,18 @@ _SASS = {
 _FLOAT64 = {0x028, 0x029, 0x02A, 0x02B}  # DMUL, DADD, DSETP, DFMA: the lowest 9 bits, whatever form their operands have
 _FORMS = 0x1FF
 
-_AMD_WIDTHS = {"dwordx4": 16, "dwordx3": 12, "dwordx2": 8, "dword": 4, "short": 2, "ushort": 2, "sshort": 2, "byte": 1, "ubyte": 1, "sbyte": 1}
+_AMD_WIDTHS = {
+    "dwordx4": 16,
+    "dwordx3": 12,
+    "dwordx2": 8,
+    "dword": 4,
+    "short": 2,
+    "ushort": 2,
+    "sshort": 2,
+    "byte": 1,
+    "ubyte": 1,
+    "sbyte": 1,
+}
 _AMD_MEMORY = re.compile(r"(?:global|buffer|flat)_(load|store|atomic)_(?:lds_)?(\w+?)(?:_d16(?:_hi)?)?$")
 _AMD_PADDING = ("s_nop", "s_waitcnt", "s_code_end", "s_clause")  # what the scheduler puts between instructions
 _AMD_FIELD = re.compile(r"^\s*(?:- )?\.(\w+):\s+(\d+)\s*$", re.MULTILINE)

@@ -33,12 +33,14 @@ _LONGEST = 4000
 
 
 class _OnNoDevice(TorchFunctionMode):
-    """Sends allocations to torch's ``meta`` device, whatever device they name."""
+    """Sends allocations to torch's ``meta`` device, whatever device they name, and pinned ones, which a device may write."""
 
     inside = 0  # calls of torch's own under way, which must see fakes as what they are
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = {name: "meta" if name == "device" and value is not None else value for name, value in (kwargs or {}).items()}
+        if named.pop("pin_memory", False):
+            named["device"] = "meta"
         _OnNoDevice.inside += 1
         try:
             return _fake(func(*args, **named))

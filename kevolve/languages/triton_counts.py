@@ -17,21 +17,27 @@ from triton.runtime import interpreter
 _WARP = 32
 _WARPS = 4  # Triton's default
 # One floating operation a lane. Comparisons, selections and conversions are none.
-_FLOATING = frozenset("""
+_FLOATING = frozenset(
+    """
     fadd fsub fmul fdiv frem fneg precise_divf approx_divf minimumf minnumf maximumf maxnumf clampf fabs floor ceil
     exp exp2 log log2 sin cos erf sqrt precise_sqrt rsqrt fma
-""".split())
+""".split()
+)
 _TWICE = {"fma": 2}
 # What costs no instruction: constants, positions and shapes.
-_FREE = frozenset("""
+_FREE = frozenset(
+    """
     get_program_id get_num_programs make_range splat unsplat broadcast expand_dims reshape trans cat join split bitcast int_to_ptr
     ptr_to_int assume assert print barrier make_block_ptr advance make_tensor_descriptor
-""".split())
+""".split()
+)
 # Methods made of others, which are counted in their place.
-_MADE_OF_OTHERS = frozenset("""
+_MADE_OF_OTHERS = frozenset(
+    """
     load store tensor_pointer_load tensor_pointer_store descriptor_load descriptor_store descriptor_gather descriptor_scatter
     atomic_load atomic_store atomic_poll sdiv udiv
-""".split())
+""".split()
+)
 
 
 class Counted:

@@ -358,3 +358,13 @@ def harmless() -> Iterator[tuple[str, str, str]]:
         yield name, "functions reordered", _reordered(source)
         for what, edits in OWN[name]:
             yield name, what, edited(source, edits)
+
+
+def all_edits(name: str) -> str:
+    """A kernel with every edit that changes nothing at once."""
+    kernel = KERNELS[name]
+    source = kernel.source
+    for _, edits in OWN[name]:
+        source = edited(source, edits)
+    source = _renamed_variables(_renamed_functions(_reordered(source), kernel.spec.name))
+    return _commented(_documented(source))
