@@ -17,7 +17,8 @@ from kevolve.evaluate.client import Limits, Workers
 from kevolve.gate.static import compare, fails
 from kevolve.report.values import Figure
 from kevolve.spec.spec import Spec
-from tests.gate.planted import KERNELS, REGRESSIONS, harmless, rendered
+from tests.gate.harmless import harmless
+from tests.gate.planted import KERNELS, REGRESSIONS, rendered
 
 JOBS = 2
 _SAMPLES = {"wukong_fm": "factorisation_machine", "conv1d": "conv1d_padded"}  # of suites that are named otherwise

@@ -36,7 +36,7 @@ DEFAULTS: Mapping[str, Allowance] = {
     "instructions": Allowance(factor=1.15, step=16, reason="scheduling and address arithmetic vary by some"),
     "loads": Allowance(factor=1.10, reason="instructions that read global memory follow from the text, not from scheduling"),
     "stores": Allowance(factor=1.10, reason="as loads"),
-    "load_width": Allowance(factor=0.9, least=True, reason="bytes an instruction: 16 where alignment is known, an element where it is lost"),
+    "load_width": Allowance(factor=0.9, least=True, reason="bytes an instruction: 16 where alignment is known, else one element"),
     "store_width": Allowance(factor=0.9, least=True, reason="as load_width"),
     "shared_instructions": Allowance(factor=1.15, step=4, reason="a change of layout goes through shared memory"),
     "matrix_instructions": Allowance(factor=1e-3, least=True, reason="any are enough, since shapes differ; none means that they are lost"),

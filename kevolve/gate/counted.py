@@ -89,8 +89,8 @@ def counted(workers: Workers, spec: Spec, candidate: Candidate, items: Sequence[
     try:
         with workers.child(target=target, language=candidate.language) as child:
             child.call("enter", deadline_s=deadline_s, target=target.name, stage="check")
-            grad = {"grad": _positions(spec, spec.grad), "grad_outputs": items[0].grads}
-            artifact = {"language": candidate.language, "artifact": str(candidate.artifact), "entry": candidate.entry}
+            grad: dict[str, Any] = {"grad": _positions(spec, spec.grad), "grad_outputs": items[0].grads}
+            artifact: dict[str, Any] = {"language": candidate.language, "artifact": str(candidate.artifact), "entry": candidate.entry}
             loaded = child.call("load_candidate", deadline_s=deadline_s, **artifact, **grad)
             if loaded.fields.get("prepare") is True and spec.constant:
                 child.call("prepare", deadline_s=deadline_s, positions=_positions(spec, spec.constant))

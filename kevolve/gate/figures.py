@@ -44,8 +44,8 @@ def compared(where: str, old: Side, new: Side, *, declared: Mapping[str, float],
         return (Figure(name=possible, where=where, old=before, new=after, allowed=before, extra=extra),)
     seen: set[str] = set()
     found: list[Figure] = []
-    for case, before in old.launches.items():
-        for first, second in paired(before, new.launches.get(case, ())):
+    for case, launched in old.launches.items():
+        for first, second in paired(launched, new.launches.get(case, ())):
             key = repr((first, second))
             if key not in seen:
                 found += _figures(f"{where} {second.kernel}[{case}]", first, second, declared)

@@ -134,7 +134,8 @@ class _Result:
 class Compiler:
     """A context in which launches are noted for ``arch``; ``finish`` compiles them into ``folder``, in ``jobs`` processes at a time.
 
-    ``timed``: set while the entry runs on the cases that will be timed; ``item``: which of the inputs it runs on. One at a time in a process, and in a process that ends after.
+    ``timed``: set while the entry runs on the cases that will be timed; ``item``: which of the inputs it runs on.
+    One at a time in a process, and in a process that ends after.
     Processes, because Triton's front end holds Python's lock for most of a compilation.
     """
 

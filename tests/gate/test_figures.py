@@ -25,9 +25,8 @@ def test_a_renamed_kernel_is_compared_with_the_one_launched_in_its_place() -> No
 
 def test_kernels_of_which_there_are_more_now_are_compared_together() -> None:
     old = side(launch("whole", registers=32, instructions=100, occupancy=0.5))
-    new = side(
-        launch("first", registers=20, instructions=90, occupancy=1.0), launch("second", registers=48, instructions=60, occupancy=0.25)
-    )
+    both = launch("first", registers=20, instructions=90, occupancy=1.0), launch("second", registers=48, instructions=60, occupancy=0.25)
+    new = side(*both)
     found = {figure.name: (figure.new, figure.where) for figure in figures(old, new)}
     where = "sm90 first+second[a]"
     assert found == {"registers": (48, where), "instructions": (150, where), "occupancy": (0.25, where)}

@@ -12,7 +12,8 @@ import pytest
 
 from kevolve.gate.static import fails
 from kevolve.spec.figures import COMPILED
-from tests.gate.planted import KERNELS, OWN, REGRESSIONS, Regression, all_edits, harmless
+from tests.gate.harmless import OWN, all_edits, harmless
+from tests.gate.planted import KERNELS, REGRESSIONS, Regression
 
 ARCH = ("sm90",)
 
