@@ -1,5 +1,7 @@
 """The half of the gate that needs no device: both sources compiled for every architecture and counted in the interpreter.
 
+Native code for the machine itself is listed: how much of it works on vectors.
+
 Same sources, same toolchain: same figures. Nothing here is timed.
 """
 
@@ -23,7 +25,7 @@ from kevolve.files import write_atomically
 from kevolve.gate.compiled import Laid, compiled, laid_out
 from kevolve.gate.counted import Small, counted, small
 from kevolve.gate.figures import Launch, Side, compared, fails
-from kevolve.languages import Inspected, Language
+from kevolve.languages import BuildError, Inspected, Language, Listed
 from kevolve.report.values import Figure
 from kevolve.spec.spec import Spec
 from kevolve.targets import Target
@@ -63,9 +65,16 @@ def compare(
     ``arches``: those to compile for; None: the target's and those that the language is portable to. ``jobs``: processes at a time.
     A source that does not compile or run where the old one did gives a figure ``compiles`` or ``runs`` that fell from 1 to 0.
     """
-    if not isinstance(language, Inspected) or language.missing() is not None:
-        return ()
     work = _Work(workers=workers, spec=spec, language=language, target=target, cache=cache)
+    if language.missing() is not None:
+        return ()
+    if isinstance(language, Listed):
+        before, after = (
+            _kept(work, source, [target.device().get("arch")], partial(_listed, work, language, source)) for source in (old, new)
+        )
+        return compared(target.name, before, after, declared=spec.allowance, possible="compiles")
+    if not isinstance(language, Inspected):
+        return ()
     wanted = (*getattr(target, "compiles_for", ()), *language.portable) if arches is None else arches
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         compiling = _compiling(work, language, (old, new), wanted, pool) if wanted else []
@@ -98,6 +107,18 @@ def _compiled(work: _Work, language: Inspected, source: str, cases: Sequence[Lai
     if isinstance(built, Side):
         return built
     return compiled(work.workers, work.spec, built, cases, language=language, target=work.target, arch=arch, deadline_s=_DEADLINE_S)
+
+
+def _listed(work: _Work, language: Listed, source: str) -> Side:
+    """Built for the target itself, whose machine code is listed."""
+    built = _built(work, source, work.target)
+    if isinstance(built, Side):
+        return built
+    try:
+        figures = language.listed(built.artifact or Path())
+    except BuildError as error:
+        return Side(problem=str(error))
+    return Side(launches={"all": (Launch(kernel=work.spec.name, figures=figures),)})
 
 
 def _counting(work: _Work, sources: tuple[str, str], pool: ThreadPoolExecutor) -> list[Sides]:

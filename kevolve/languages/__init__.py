@@ -129,6 +129,15 @@ class Inspected(Protocol):
 
 
 @runtime_checkable
+class Listed(Protocol):
+    """What a language provides besides whose built kernels say something of themselves: its machine code is listed, not run."""
+
+    def listed(self, artifact: Path) -> Mapping[str, float]:
+        """Figures by name. Raises ``BuildError`` where it cannot be listed here, and why."""
+        ...
+
+
+@runtime_checkable
 class BuildsFor(Protocol):
     """What a language provides besides whose compiler needs no device to build for one."""
 
