@@ -13,6 +13,7 @@ import pytest
 
 from kevolve.languages.cubin import BadCubin
 from kevolve.languages.machine_code import of_amdgcn, of_cubin
+from kevolve.languages.occupancy import amd_occupancy
 
 KERNELS = Path(__file__).with_name("counted_kernels.py")
 CLASSES = {
@@ -86,3 +87,21 @@ def test_amd_s_text_says_the_same_of_itself(compiled: Any) -> None:
 def test_bytes_that_are_no_cubin_are_refused(data: bytes) -> None:
     with pytest.raises(BadCubin):
         of_cubin(data)
+
+
+@pytest.mark.parametrize(
+    "arch, registers, shared_bytes, warps, expected",
+    [
+        ("gfx942", 64, 0, 4, 1.0),
+        ("gfx942", 65, 0, 4, 7 * 4 / 32),  # given out in eights: seven waves a SIMD
+        ("gfx942", 256, 0, 4, 2 * 4 / 32),
+        ("gfx942", 32, 64 << 10, 4, 4 / 32),  # one block takes all of the LDS
+        ("gfx942", 32, 65 << 10, 4, 0.0),
+        ("gfx950", 32, 65 << 10, 4, 2 * 4 / 32),
+        ("sm90", 32, 0, 4, None),
+    ],
+)
+def test_amd_s_occupancy_follows_from_registers_and_lds(
+    arch: str, registers: int, shared_bytes: int, warps: int, expected: float | None
+) -> None:
+    assert amd_occupancy(arch, registers=registers, shared_bytes=shared_bytes, warps=warps) == expected
