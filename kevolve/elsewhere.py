@@ -33,7 +33,7 @@ def architectures(target: Target) -> tuple[str | None, ...]:
 
 def planned(target: Target, language: Language) -> str:
     """What the property item does with a kernel where there is no device, in words; empty where that is nothing."""
-    other = _other(target, language)
+    other = stand_in(target, language)
     parts = [f"checks it on target {other.name}"] if other is not None else []
     parts += [f"compiles it for {', '.join(_compiles_for(target))}"] if _can_compile(target, language) else []
     return " and ".join(parts)
@@ -43,8 +43,8 @@ def _compiles_for(target: Target) -> tuple[str, ...]:
     return tuple(getattr(target, "compiles_for", ()))
 
 
-def _other(target: Target, language: Language) -> Target | None:
-    """The target that checks these kernels instead."""
+def stand_in(target: Target, language: Language) -> Target | None:
+    """The target that checks these kernels instead, where there is one."""
     name = getattr(target, "checks_elsewhere", None)
     if name is None:
         return None
@@ -87,7 +87,7 @@ class Elsewhere:
         return Outcome(status=Status.NOT_MEASURED, stage=Stage.PROPERTIES, message=message)
 
     def _stages(self, language: Language) -> Iterator[Outcome]:
-        other = _other(self.target, language)
+        other = stand_in(self.target, language)
         if other is not None:
             yield self._checked(other)
         arches = (self.file.arch,) if self.file.arch is not None else _compiles_for(self.target)

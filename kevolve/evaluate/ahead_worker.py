@@ -23,7 +23,8 @@ _NEEDS_DATA = ("on meta tensors", "meta tensor", "Meta tensor", "no data")
 def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
     """Compile what ``items`` (cases to be timed first, ``timed`` of them) launch, and write the archive into the last descriptor.
 
-    Returns ``count`` and ``skipped`` specialisations, ``problems`` of the compiler, and ``stopped``: why the entry went no further.
+    Returns ``count`` and ``skipped`` specialisations, ``problems`` of the compiler, ``launches`` (item, kernel, folder of the archive),
+    and ``stopped``: why the entry went no further.
     """
     tempfile.tempdir = None  # found anew: the server may have looked for one, outside the scratch directory
     isolation = _confine(state)
@@ -41,6 +42,7 @@ def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...
         "skipped": ahead.skipped,
         "problems": [problem[:_LONGEST] for problem in ahead.problems()[:_MOST_PROBLEMS]] + _printed(ahead),
         "stopped": "; ".join(filter(None, (stopped, *ahead.disturbances()[:1])))[:_LONGEST],
+        "launches": ahead.launches(),
         "isolation": isolation,
     }
 
@@ -68,7 +70,7 @@ def _run(state: WorkerState, ahead: Ahead, arguments: Mapping[str, Any], deadlin
     for number, item in enumerate(arguments["items"]):
         if time.monotonic() > deadline:
             return stopped or "the time for compiling ahead is over"
-        ahead.timed = number < arguments["timed"]
+        ahead.timed, ahead.item = number < arguments["timed"], number
         try:
             _call(state, ahead, item)
         except Exception as error:  # noqa: BLE001  a candidate may raise anything, and more so on fakes: the real call decides

@@ -298,6 +298,10 @@ def _answer(state: WorkerState, message: Message) -> tuple[dict[str, Any], tuple
         from kevolve.evaluate import ahead_worker  # as above
 
         return ahead_worker.handle(state, arguments, message.fds), ()
+    if command == "count":
+        from kevolve.evaluate import count_worker  # as above
+
+        return count_worker.handle(state, arguments, message.fds), ()
     if command == "judge":
         from kevolve.evaluate import referee  # here: only one process of a run needs it
 

@@ -45,6 +45,7 @@ class Ahead(Protocol):
     """Inside it a candidate's launches are compiled instead of launched; in a child that holds no device."""
 
     timed: bool  # set while the entry runs on a case that will be timed
+    item: int  # which of the inputs it runs on
 
     def fake(self, dtype: Any, shape: Sequence[int], strides: Sequence[int], offset: int) -> Any:
         """A tensor without contents to call the entry with; ``strides`` and ``offset`` in elements."""
@@ -64,6 +65,10 @@ class Ahead(Protocol):
 
     def archive(self) -> bytes:
         """What was compiled, for ``keep``."""
+        ...
+
+    def launches(self) -> list[tuple[int, str, str]]:
+        """In order: the item, and the name and the archive's folder of the kernel that it launched."""
         ...
 
     @property
@@ -94,6 +99,41 @@ class CompilesAhead(Protocol):
 
     def kept(self, artifact: Path, key: str, arch: str) -> Mapping[str, float] | None:
         """What ``keep`` said of this ``key``, or None where nothing is kept."""
+        ...
+
+
+class Counts(Protocol):
+    """What was counted of one call since the last ``take``."""
+
+    def take(self) -> dict[str, int]:
+        """Figures by name (``bytes_loaded``, ``flops`` …), and begin anew."""
+        ...
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """What a language provides besides whose kernels can be compared without a device, by figures that are the same every time.
+
+    ``counting`` runs in the worker, on a target that interprets its kernels; ``inspected`` in the judge.
+    """
+
+    portable: Sequence[str]  # architectures that it compiles for besides those of the target
+
+    def inspected(self, archive: bytes, arch: str) -> Mapping[str, Mapping[str, float]]:
+        """By folder of an ``Ahead.archive``, figures by name. Raises ``BuildError`` on a forged one."""
+        ...
+
+    def counting(self) -> AbstractContextManager[Counts]:
+        """Inside it calls are counted."""
+        ...
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """What a language provides besides whose built kernels say something of themselves: its machine code is listed, not run."""
+
+    def listed(self, artifact: Path) -> Mapping[str, float]:
+        """Figures by name. Raises ``BuildError`` where it cannot be listed here, and why."""
         ...
 
 

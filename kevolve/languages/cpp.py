@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kevolve.languages import BuildError, Built, Loaded, native
+from kevolve.languages import BuildError, Built, Loaded, listing, native
 from kevolve.languages.cpp_source import normalise, parse_problem, policy_problem
 
 if TYPE_CHECKING:
@@ -87,6 +88,16 @@ class Cpp:
         header = self._header(path, toolchain, timeout_s)
         diagnostics = _compile(path, source, artifact, header, timeout_s)
         return Built(artifact=artifact, seconds=time.perf_counter() - began, diagnostics=diagnostics)
+
+    def listed(self, artifact: Path) -> Mapping[str, float]:
+        """Instructions by class. Raises ``BuildError`` where there is no ``objdump``, or the processor is none that it is read for."""
+        missing = listing.missing()
+        if missing is not None:
+            raise BuildError(missing)
+        try:
+            return listing.listed(artifact)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BuildError(f"{artifact.name} cannot be listed: {error}") from error
 
     def vectorisation(self, source: str, *, cache: Path, timeout_s: float) -> str:
         """What g++ says of every loop, vectorised or not; empty with clang, which says it otherwise. Raises ``BuildError``."""

@@ -16,6 +16,7 @@ _ATTRIBUTE, _PAIR = struct.Struct("<BBH"), struct.Struct("<II")
 _SIZED = 0x04  # the format of attributes whose 16 bits are the size of what follows
 _FRAME_SIZE, _REGISTERS = 0x11, 0x2F
 _MOST_SECTIONS = 10_000
+_CODE = ".text."
 
 
 class BadCubin(ValueError):
@@ -42,6 +43,14 @@ def usage(cubin: bytes) -> dict[str, Usage]:
     try:
         sections = list(_sections(cubin))
         return _usage(sections)
+    except (struct.error, UnicodeDecodeError, IndexError, OverflowError) as error:
+        raise BadCubin(f"expected a cubin (64-bit little-endian ELF), got {len(cubin)} bytes that do not parse: {error}") from error
+
+
+def code(cubin: bytes) -> dict[str, bytes]:
+    """The machine code by kernel's name. Raises ``BadCubin``."""
+    try:
+        return {section.name.removeprefix(_CODE): section.data for section in _sections(cubin) if section.name.startswith(_CODE)}
     except (struct.error, UnicodeDecodeError, IndexError, OverflowError) as error:
         raise BadCubin(f"expected a cubin (64-bit little-endian ELF), got {len(cubin)} bytes that do not parse: {error}") from error
 

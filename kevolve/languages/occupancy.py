@@ -1,8 +1,10 @@
-"""How many warps of a kernel an NVIDIA multiprocessor holds at once, from the limits of its architecture.
+"""How many warps of a kernel a multiprocessor (AMD: a compute unit) holds at once, from the limits of its architecture.
 
 Source: CUDA C++ Programming Guide, section "Compute Capabilities", table "Technical Specifications per Compute Capability"
 (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#features-and-technical-specifications-technical-specifications-per-compute-capability);
 how registers and shared memory are given out: the occupancy calculator's ``cuda_occupancy.h``, shipped with the toolkit.
+AMD: LLVM's ``AMDGPUBaseInfo.cpp`` (``getTotalNumVGPRs``, ``getVGPRAllocGranule``, ``getMaxWavesPerEU`` for gfx90a and later) and the
+"AMD Instinct MI300" CDNA3 instruction set guide, chapters 2 and 3 (four SIMDs a compute unit, 64 KiB of LDS; CDNA4 has 160 KiB).
 """
 
 from __future__ import annotations
@@ -62,6 +64,19 @@ def occupancy(arch: str, *, registers: int, shared_bytes: int, warps: int) -> fl
     by_shared = limits.shared_bytes // block_bytes if block_bytes else limits.blocks
     by_shared = by_shared if shared_bytes <= limits.shared_a_block_bytes else 0
     return min(by_warps, limits.blocks, by_registers, by_shared) * warps / limits.warps
+
+
+_SIMDS, _WAVES_A_SIMD, _VGPRS, _VGPR_UNIT = 4, 8, 512, 8  # of gfx942 and gfx950
+LDS_BYTES = {"gfx942": 64 << 10, "gfx950": 160 << 10}  # a compute unit's
+
+
+def amd_occupancy(arch: str, *, registers: int, shared_bytes: int, warps: int) -> float | None:
+    """As ``occupancy``. ``registers``: vector registers of a lane, accumulation registers included; ``warps``: wavefronts a block."""
+    if arch not in LDS_BYTES or warps < 1:
+        return None
+    waves = min(_WAVES_A_SIMD, _VGPRS // _up(max(registers, 1), _VGPR_UNIT)) * _SIMDS
+    by_shared = LDS_BYTES[arch] // shared_bytes if shared_bytes else waves
+    return min(waves // warps, by_shared) * warps / (_SIMDS * _WAVES_A_SIMD)
 
 
 def _up(value: int, unit: int) -> int:

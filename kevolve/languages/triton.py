@@ -20,12 +20,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from kevolve.files import write_atomically
-from kevolve.languages import Ahead, BuildError, Built, Loaded, python_source, triton_binaries
+from kevolve.languages import Ahead, BuildError, Built, Counts, Loaded, python_source, triton_binaries
 from kevolve.languages.python_source import words
 
 if TYPE_CHECKING:
     from kevolve.targets import Target
 
+AMD = ("gfx942", "gfx950")
 CACHE = "triton"  # Triton's own cache, in a child's scratch folder
 IMPORTS = words("torch triton triton.language triton.tools.tensor_descriptor math typing __future__")
 TRITON_NAMES = words("""
@@ -168,6 +169,26 @@ class Triton:
         """What the kernels that are kept under ``key`` need; None where there are none."""
         path = _kept_path(artifact, key, arch)
         return triton_binaries.summary(triton_binaries.binaries(path, arch)) if path.exists() else None
+
+    @property
+    def portable(self) -> Sequence[str]:
+        """AMD's data centre GPUs, where this Triton has their compiler."""
+        found = importlib.util.find_spec("triton")  # not of the backend: that would import Triton
+        folders = found.submodule_search_locations or () if found is not None else ()
+        return AMD if any((Path(folder) / "backends" / "amd" / "compiler.py").exists() for folder in folders) else ()
+
+    def inspected(self, archive: bytes, arch: str) -> Mapping[str, Mapping[str, float]]:
+        """Registers, instructions … of each compiled kernel. Raises ``BuildError`` where the archive is no such thing."""
+        try:
+            return triton_binaries.inspected(archive, arch)
+        except triton_binaries.BadArchive as error:
+            raise BuildError(f"the process that compiled it left no archive of kernels: {error}") from error
+
+    def counting(self) -> AbstractContextManager[Counts]:
+        """Count what interpreted kernels do. In a worker whose Triton interprets."""
+        from kevolve.languages.triton_counts import counting
+
+        return counting()
 
 
 def _rules(operators: frozenset[str]) -> python_source.Rules:

@@ -25,18 +25,22 @@ from torch.overrides import TorchFunctionMode
 from kevolve.languages import triton_binaries
 from kevolve.languages.occupancy import LIMITS, WARP
 
+MOST_LAUNCHES = 4096  # that are told of
 MOST_KERNELS = 512  # a kernel that is specialised more often than this is compiled at its launches
 _DEVICE = "cuda"
+_WAVE = 64  # AMD's warp
 _LONGEST = 4000
 
 
 class _OnNoDevice(TorchFunctionMode):
-    """Sends allocations to torch's ``meta`` device, whatever device they name."""
+    """Sends allocations to torch's ``meta`` device, whatever device they name, and pinned ones, which a device may write."""
 
     inside = 0  # calls of torch's own under way, which must see fakes as what they are
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = {name: "meta" if name == "device" and value is not None else value for name, value in (kwargs or {}).items()}
+        if named.pop("pin_memory", False):
+            named["device"] = "meta"
         _OnNoDevice.inside += 1
         try:
             return _fake(func(*args, **named))
@@ -86,7 +90,8 @@ class StandIn:
     def __init__(self, arch: str) -> None:
         from triton.backends.compiler import GPUTarget
 
-        self._target = GPUTarget(_DEVICE, int(arch.removeprefix("sm")), WARP)
+        amd = arch.startswith("gfx")
+        self._target = GPUTarget("hip", arch, _WAVE) if amd else GPUTarget(_DEVICE, int(arch.removeprefix("sm")), WARP)
 
     def get_current_target(self) -> Any:
         """The architecture."""
@@ -129,13 +134,16 @@ class _Result:
 class Compiler:
     """A context in which launches are noted for ``arch``; ``finish`` compiles them into ``folder``, in ``jobs`` processes at a time.
 
-    ``timed``: set while the entry runs on the cases that will be timed. One at a time in a process, and in a process that ends after.
+    ``timed``: set while the entry runs on the cases that will be timed; ``item``: which of the inputs it runs on.
+    One at a time in a process, and in a process that ends after.
     Processes, because Triton's front end holds Python's lock for most of a compilation.
     """
 
     def __init__(self, arch: str, *, jobs: int, folder: Path) -> None:
         self.timed = False
+        self.item = 0
         self.skipped = 0
+        self._launched: list[tuple[int, str]] = []
         self._arch, self._folder, self._jobs = arch, folder, max(1, jobs)
         self._compilations: dict[str, _Compilation] = {}
         self._results: dict[str, _Result] = {}
@@ -162,6 +170,8 @@ class Compiler:
             self.skipped += 1
         elif key not in self._compilations:
             self._compilations[key] = _Compilation(compile=compile_kernel, tuned=self._tuning, timed=self.timed)
+        if not self._tuning and len(self._launched) < MOST_LAUNCHES:
+            self._launched.append((self.item, key))
         return object()  # in place of the kernel, which nobody launches
 
     def measured(self, launch: Callable[[], Any], quantiles: Sequence[float]) -> list[float]:
@@ -192,6 +202,11 @@ class Compiler:
     def count(self) -> int:
         """How many specialisations were compiled."""
         return sum(1 for result in self._results.values() if not result.kind)
+
+    def launches(self) -> list[tuple[int, str, str]]:
+        """In order: the item, and the name and the archive's folder of the kernel that it launched."""
+        found = [(item, self._results[key]) for item, key in self._launched if key in self._results]
+        return [(item, result.name, result.folders[0]) for item, result in found if result.folders]
 
     def problems(self) -> list[str]:
         """Why launches would fail: what the compiler refused, or more shared memory than the architecture has."""
@@ -262,7 +277,7 @@ def _launcher(kernel: Any) -> None:
     """Build the launcher, where the driver's library is here to link it with."""
     from triton.backends.nvidia import driver
 
-    if not hasattr(driver, "make_launcher"):
+    if not hasattr(driver, "make_launcher") or kernel.metadata.target.backend != _DEVICE:
         return
     with suppress(
         AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError

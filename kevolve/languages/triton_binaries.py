@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.files import write_atomically
+from kevolve.languages import machine_code
 from kevolve.languages.cubin import BadCubin, usage
-from kevolve.languages.occupancy import occupancy
+from kevolve.languages.occupancy import amd_occupancy, occupancy
 
-_SUFFIXES = (".json", ".cubin", ".so")  # metadata, binaries, and the launchers that Triton 3.6 builds
+_SUFFIXES = (".json", ".cubin", ".so", ".amdgcn")  # metadata, binaries, the launchers that Triton 3.6 builds, AMD's assembler text
 _TIMED = "timed.txt"  # the keys of the kernels that the timed cases launch
 _ENTRY = re.compile(r"[A-Z2-7]{52}/[A-Za-z_][\w.-]{0,220}")
 _GROUP = "__grp__"  # Triton's lists of the files that belong together, with absolute paths: written anew where they are unpacked
@@ -117,6 +118,46 @@ def _binaries(cubin: bytes, metadata: tuple[int, int], arch: str, timed: bool) -
             occupancy=share,
             timed=timed,
         )
+
+
+def inspected(data: bytes, arch: str) -> dict[str, dict[str, float]]:
+    """By folder of an archive, its kernel's figures by name. What is no kernel of this form is left out. Raises ``BadArchive``."""
+    files = dict(_files(data))
+    found: dict[str, dict[str, float]] = {}
+    for name, contents in files.items():
+        stem, _, kind = name.rpartition(".")
+        metadata = _metadata(files.get(f"{stem}.json", b""))
+        if metadata is not None and kind in ("cubin", "amdgcn"):
+            read = _nvidia if kind == "cubin" else _amd
+            found |= {name.partition("/")[0]: figures for figures in read(contents, arch, *metadata)}
+    return found
+
+
+def _nvidia(cubin: bytes, arch: str, shared_bytes: int, warps: int) -> Iterator[dict[str, float]]:
+    try:
+        counted = machine_code.of_cubin(cubin)
+    except BadCubin:
+        return
+    for kernel in _binaries(cubin, (shared_bytes, warps), arch, False):
+        needs: dict[str, float] = {"registers": kernel.registers, "spills": kernel.local_bytes, "shared_bytes": kernel.shared_bytes}
+        share = {} if kernel.occupancy is None else {"occupancy": kernel.occupancy}
+        if kernel.name in counted:
+            yield needs | share | counted[kernel.name].figures()
+
+
+def _amd(text: bytes, arch: str, shared_bytes: int, warps: int) -> Iterator[dict[str, float]]:
+    counted, metadata = machine_code.of_amdgcn(text.decode(errors="replace"))
+    registers = metadata.get("vgpr_count")
+    if registers is None:
+        return
+    needs: dict[str, float] = {
+        "registers": registers,
+        "scalar_registers": metadata.get("sgpr_count", 0),
+        "spills": metadata.get("private_segment_fixed_size", 0),
+        "shared_bytes": shared_bytes,
+    }
+    occupied = amd_occupancy(arch, registers=registers, shared_bytes=shared_bytes, warps=warps)
+    yield needs | ({} if occupied is None else {"occupancy": occupied}) | counted.figures()
 
 
 def _metadata(text: bytes) -> tuple[int, int] | None:

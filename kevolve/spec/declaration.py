@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from kevolve import registry
 from kevolve.spec.comparators import Comparator, IndexOf, Quantised, Unordered
 from kevolve.spec.domain import Choices, Domain, Sizes
+from kevolve.spec.figures import allowance_problems
 from kevolve.spec.inputs import Description, Jagged, description_problems
 from kevolve.spec.reference import Reference
 from kevolve.spec.source import sources
@@ -59,6 +60,7 @@ def kernel(
     languages: str | Sequence[str] = (),
     kernel: str | None = None,
     work: Callable[..., Work] | None = None,
+    allowance: Mapping[str, float] | None = None,
 ) -> Callable[[F], F]:
     """Make a test function a kernel spec.
 
@@ -69,6 +71,7 @@ def kernel(
     ``tolerance``: relative to the output's scale, instead of the derived one. ``compare``: by output position, for outputs that
     are not unique. ``allow``: library operators the kernel may call (``"aten::mm"``). ``kernel``: ``"package.module:function"``, a
     kernel that exists already. ``work``: the case's arguments by name to the least ``Work``, where the inputs are read only in part.
+    ``allowance``: by figure, what the gate multiplies the old kernel's by to get the most (occupancy and widths: the least) that passes.
     A single name may be given as a string.
     Source of the idea: KernelEvolve (arXiv 2512.23236), its kernel specification.
     """
@@ -111,6 +114,7 @@ def build_spec(function: Callable[..., Any], *, nodeid: str, cases: Sequence[Cas
         compare=dict(options["compare"] or {}),
         kernel=options["kernel"],
         work=options["work"],
+        allowance=dict(options["allowance"] or {}),
         line=function.__code__.co_firstlineno,
         **{name: options[name] for name in NAMES},
     )
@@ -274,6 +278,7 @@ def _option_problems(
     problems += [f"allow: expected names such as 'aten::mm', got {name!r}" for name in options["allow"] if "::" not in str(name)]
     if options["kernel"] is not None and ":" not in str(options["kernel"]):
         problems.append(f"kernel: expected 'package.module:function', got {options['kernel']!r}")
+    problems += allowance_problems(options["allowance"] or {})
     if options["work"] is not None and not callable(options["work"]):
         problems.append(f"work: expected a function of the case's arguments, got {options['work']!r}")
     return problems

@@ -103,6 +103,7 @@ class Spec:
     languages: tuple[str, ...] = ()  # empty: the target's preference
     kernel: str | None = None  # "package.module:function": a kernel that exists already
     work: Callable[..., Work] | None = None  # the case's arguments by name -> Work
+    allowance: Mapping[str, float] = field(default_factory=dict)  # by figure of ``spec.figures``, in place of the gate's own
     line: int = 0
 
     def least_speedup(self, case: Case) -> float:
