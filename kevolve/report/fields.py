@@ -57,6 +57,30 @@ class Fields:
             raise self._wrong(name, "a whole number of at least 0", value)
         return value
 
+    def quantity(self, name: str) -> float:
+        """A finite number of at least 0 as it is: a count stays whole."""
+        value = self._take(name, False)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            raise self._wrong(name, "a finite number of at least 0", value)
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers of at least 0; empty where it is absent."""
+        value = self._take(name, True)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value):
+            raise self._wrong(name, "a list of whole numbers of at least 0", value)
+        return tuple(value)
+
+    def texts(self, name: str) -> dict[str, str]:
+        """An object of strings; ``{}`` where it is absent."""
+        value = self.mapping(name)
+        for key, item in value.items():
+            if not isinstance(item, str):
+                raise self._wrong(f"{name}.{key}", "a string", item)
+        return value
+
     def one_of(self, name: str, allowed: Sequence[str]) -> str:
         """One of some words."""
         value = self._take(name, False)

@@ -1,8 +1,24 @@
-"""One small record with a row of every kind that needs a person."""
+"""One small record with a row of every kind that needs a person, and one with everything that a record can hold."""
+
+from dataclasses import replace
 
 import pytest
 
-from kevolve.report.record import Environment, Kernel, Properties, Record, Result, Speedup, Times
+from kevolve.report.record import (
+    Environment,
+    Figure,
+    Kernel,
+    NodeRow,
+    Properties,
+    Record,
+    Result,
+    SearchRow,
+    Side,
+    Speedup,
+    Times,
+    Usage,
+    Verdict,
+)
 
 
 def result(spec, case, status="PASSED", *, time_us=None, eager=None, compiled=None, light=None, message=""):
@@ -58,4 +74,57 @@ def record():
             Properties(spec="rms_norm", status="PASSED", **plan),
             Properties(spec="softmax", status="INCORRECT_NUMERICAL", message="3 of 64 elements differ\nworst: …", **plan),
         ),
+    )
+
+
+def verdict(spec, case, said, message="", *, old_us=None, new_us=None, ratio=None, figures=()):
+    old = Side(path=f"kernels/{spec}/cpu.cpp", hash="cd" * 32, revision="c0ffee", time_us=old_us)
+    new = Side(path=f"kernels/{spec}/cpu.cpp", hash="ab" * 32, time_us=new_us)
+    return Verdict(
+        spec=spec,
+        case=case,
+        target="cpu",
+        language="cpp",
+        verdict=said,
+        message=message,
+        old=None if said == "new" else old,
+        new=None if said == "removed" else new,
+        ratio=ratio and Speedup(estimate=ratio, low=0.99 * ratio, high=1.01 * ratio),
+        figures=figures,
+    )
+
+
+@pytest.fixture
+def full(record):
+    """Everything that a record can hold."""
+    spilled = Figure(name="registers", where="sm90 softmax_kernel[fp16]", old=32, new=255, allowed=40)
+    first = NodeRow(id=1, step=1, operator="samples", idea="one pass", status="PASSED", fitness=1.5, seconds=3.25, source="ab" * 32)
+    asked = Usage(input=1200, cached=800, output=300, usd=0.0125)
+    second = NodeRow(
+        id=2,
+        step=2,
+        parents=(1,),
+        operator="model",
+        model="recorded:one",
+        idea="two rows a warp",
+        hypothesis="fewer launches",
+        status="COMPILE_ERROR",
+        message="line 3: no such name",
+        source="ef" * 32,
+        prompt="12" * 32,
+        usage=asked,
+    )
+    environments = (record.environment, replace(record.environment, device="H200", arch="sm90", date="2026-01-03T03:04:05Z"))
+    return replace(
+        record,
+        gate=(
+            verdict("rms_norm", "float32-1", "slower", "1.12x slower", old_us=38.1, new_us=42.7, ratio=0.892),
+            verdict("softmax", "", "grown", "registers 32 to 255", figures=(spilled,)),
+            verdict("swiglu", "", "new"),
+            verdict("gelu", "", "removed"),
+        ),
+        searches=(SearchRow(spec="rms_norm", target="cpu", best=1, nodes=(first, second)),),
+        sources={"ab" * 32: "int one;\n", "ef" * 32: "int two;\n"},
+        prompts={"12" * 32: "write a kernel"},
+        environments=environments,
     )

@@ -19,6 +19,21 @@ def test_a_record_written_and_read_is_the_same(record, tmp_path):
     assert read(tmp_path / "reports" / "cpu.json") == record
 
 
+def test_a_record_of_everything_written_and_read_is_the_same(full, tmp_path):
+    write(full, tmp_path / "full.json")
+    assert read(tmp_path / "full.json") == full
+    (figure,) = json.loads((tmp_path / "full.json").read_text())["gate"][1]["figures"]
+    assert str(figure["new"]) == "255", "a count stays a whole number"
+
+
+def test_parts_that_a_run_does_not_have_are_not_written(record):
+    assert list(record.to_json()) == ["version", "environment", "results", "properties"]
+
+
+def test_a_verdict_fails_the_test_where_it_is_slower_wrong_or_grown(full):
+    assert [verdict.failed for verdict in full.gate] == [True, True, False, False]
+
+
 def test_a_result_row_has_the_fields_that_readers_rely_on(record):
     row = record.to_json()["results"][0]
     assert list(row) == [
@@ -73,14 +88,21 @@ def test_the_schema_names_every_field_of_a_row():
     assert set(SCHEMA["$defs"]["result"]["properties"]) == own
 
 
-def test_fields_of_a_later_version_survive_a_round_trip(record):
-    data = record.to_json()
+def test_fields_of_a_later_version_survive_a_round_trip(full):
+    data = full.to_json()
     data["energy"] = {"joules": 3}
     data["environment"]["rack"] = "b7"
     data["results"][0]["occupancy"] = 0.5
     data["results"][0]["time_us"]["modelled"] = 9.0
     data["results"][0]["kernel"]["lines"] = 80
     data["properties"][0]["shrunk"] = 4
+    data["gate"][0]["author"] = "a"
+    data["gate"][0]["old"]["tag"] = "v1"
+    data["gate"][1]["figures"][0]["unit"] = "registers a thread"
+    data["searches"][0]["policy"] = "uct"
+    data["searches"][0]["nodes"][1]["family"] = "rows"
+    data["searches"][0]["nodes"][1]["usage"]["reasoning"] = 12
+    data["environments"][1]["rack"] = "b8"
     assert Record.from_json(data).to_json() == data
 
 
@@ -103,10 +125,25 @@ def test_fields_of_a_later_version_survive_a_round_trip(record):
         (lambda data: data.update(results={}), "record.results: expected a list, got {}"),
         (lambda data: data["results"].append("row"), "record.results[5]: expected an object, got 'row'"),
         (lambda data: data["properties"][0].pop("draws"), "record.properties[0]: expected a field 'draws', got none"),
+        (
+            lambda data: data["gate"][0].update(verdict="fine"),
+            "record.gate[0].verdict: expected one of faster, same, slower, wrong, grown, unmeasurable, new, removed, renamed, baseline, "
+            "got 'fine'",
+        ),
+        (lambda data: data["gate"][0]["old"].pop("hash"), "record.gate[0].old: expected a field 'hash', got none"),
+        (
+            lambda data: data["gate"][1]["figures"][0].update(allowed="40"),
+            "record.gate[1].figures[0].allowed: expected a finite number of at least 0, got '40'",
+        ),
+        (
+            lambda data: data["searches"][0]["nodes"][1].update(parents=["1"]),
+            "record.searches[0].nodes[1].parents: expected a list of whole numbers of at least 0, got ['1']",
+        ),
+        (lambda data: data["sources"].update(a=1), "record.sources.a: expected a string, got 1"),
     ],
 )
-def test_a_wrong_record_is_refused_by_the_place_and_what_was_expected(record, change, message):
-    data = json.loads(json.dumps(record.to_json()))
+def test_a_wrong_record_is_refused_by_the_place_and_what_was_expected(full, change, message):
+    data = json.loads(json.dumps(full.to_json()))
     change(data)
     with pytest.raises(RecordError) as caught:
         Record.from_json(data)
