@@ -120,7 +120,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A static figure of both sides. ``where``: architecture, kernel function, specialisation. ``allowed``: the greatest ``new`` that passes."""
+    """A static figure of both sides. ``where``: architecture, function, specialisation. ``allowed``: the greatest ``new`` that passes."""
 
     name: str
     where: str

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kevolve.evaluate.outcome import Status
-from kevolve.report.record import STATUSES, Kernel, Record, RecordError, Result, Speedup, read, write
+from kevolve.report.record import STATUSES, VERDICTS, Kernel, Record, RecordError, Result, Speedup, read, write
 
 jsonschema = pytest.importorskip("jsonschema", reason="records are held against their schema: pip install -e '.[dev]'")
 
@@ -127,8 +127,7 @@ def test_fields_of_a_later_version_survive_a_round_trip(full):
         (lambda data: data["properties"][0].pop("draws"), "record.properties[0]: expected a field 'draws', got none"),
         (
             lambda data: data["gate"][0].update(verdict="fine"),
-            "record.gate[0].verdict: expected one of faster, same, slower, wrong, grown, unmeasurable, new, removed, renamed, baseline, "
-            "got 'fine'",
+            f"record.gate[0].verdict: expected one of {', '.join(VERDICTS)}, got 'fine'",
         ),
         (lambda data: data["gate"][0]["old"].pop("hash"), "record.gate[0].old: expected a field 'hash', got none"),
         (
