@@ -29,7 +29,7 @@ from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
 from kevolve.report.environment import describe
 from kevolve.report.progress import Listener
-from kevolve.report.record import Environment, Properties, Record, Result, write
+from kevolve.report.record import Environment, Properties, Record, Result, Verdict, write
 from kevolve.report.terminal import summary
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.settings import Settings
@@ -89,6 +89,7 @@ class Run:
         self.seed = settings.seed if settings.seed is not None else secrets.randbits(62)
         self.rows: dict[tuple[str, str], Result] = {}
         self.property_rows: dict[str, Properties] = {}
+        self.verdicts: dict[tuple[str, str], Verdict] = {}  # of a gate, by node id and case
         self.evaluations: dict[str, int] = {}
         self._fruitless: dict[str, str] = {}  # what became of searches that found nothing, by spec
         self._kernels: dict[str, Kernel] = {}
@@ -173,9 +174,7 @@ class Run:
         if spec.kernel is not None:
             name = spec.kernel
             return Kernel(candidate=Candidate(name=name, language="python", entry=spec.name, callable=name), outcome=None)
-        languages = self.languages(spec)
-        found = (find_kernel(spec, self.target.name, arch, languages) for arch in elsewhere.architectures(self.target))
-        file = next(filter(None, found), None)
+        file = self.file(spec)
         if file is None:
             message = self._no_kernel(spec)
             missing = Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message, detail={"kernel": "missing"})
@@ -186,6 +185,14 @@ class Run:
         if isinstance(built, Outcome):
             return Kernel(candidate=None, outcome=built, file=file)
         return Kernel(candidate=built, outcome=None, file=file)
+
+    def file(self, spec: Spec) -> KernelFile | None:
+        """The kernel file of ``spec``, unbuilt; None where there is none, or a callable stands for it."""
+        if spec.kernel is not None:
+            return None
+        languages = self.languages(spec)
+        found = (find_kernel(spec, self.target.name, arch, languages) for arch in elsewhere.architectures(self.target))
+        return next(filter(None, found), None)
 
     def build(self, spec: Spec, source: str, language: str) -> Candidate | Outcome:
         """Build one source for this run's target."""
@@ -442,11 +449,17 @@ class Run:
     @property
     def record(self) -> Record:
         """The run as a record, as far as it has come."""
-        return Record(environment=self.environment, results=tuple(self.rows.values()), properties=tuple(self.property_rows.values()))
+        return Record(
+            environment=self.environment,
+            results=tuple(self.rows.values()),
+            properties=tuple(self.property_rows.values()),
+            gate=tuple(self.verdicts.values()),
+        )
 
     def save(self) -> None:
         """Write the record where one was asked for: after every item, so that a run that is killed leaves what it found."""
-        if (self.rows or self.property_rows) and self.settings.record is not None:
+        found = self.rows or self.property_rows or self.settings.gate is not None
+        if found and self.settings.record is not None:
             write(self.record, self.settings.record)
 
     def summary(self, *, width: int) -> str:

@@ -81,12 +81,12 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the order people read it: version, environment, results, properties, then what there is of the rest."""
-        parts = {name: _flat(getattr(self, name)) for name in _OPTIONAL}
+        parts = {name: flat(getattr(self, name)) for name in _OPTIONAL}
         return {
             "version": VERSION,
-            "environment": _flat(self.environment),
-            "results": _flat(self.results),
-            "properties": _flat(self.properties),
+            "environment": flat(self.environment),
+            "results": flat(self.results),
+            "properties": flat(self.properties),
             **{name: part for name, part in parts.items() if part},
             **self.extra,
         }
@@ -126,14 +126,14 @@ def write(record: Record, path: Path) -> None:
     write_atomically(path, json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _flat(value: Any) -> Any:
+def flat(value: Any) -> Any:
     """A dataclass as a dict with its ``extra`` fields beside its own; mappings and plain values as they are."""
     if isinstance(value, Mapping):
-        return {name: _flat(inner) for name, inner in value.items()}
+        return {name: flat(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_flat(inner) for inner in value]
+        return [flat(inner) for inner in value]
     names = getattr(value, "__dataclass_fields__", None)
     if names is None:
         return value
-    own = {name: _flat(getattr(value, name)) for name in names if name != "extra"}
+    own = {name: flat(getattr(value, name)) for name in names if name != "extra"}
     return own | dict(value.extra)
