@@ -269,7 +269,9 @@ class Gate:
         if outcome.status is Status.NOT_MEASURED:
             return Refused(verdict="unmeasurable", reason=f"the old kernel cannot be judged here: {said}")
         if found.respecified:
-            return Refused(verdict="unmeasurable", reason=f"the spec changed since {self.revision}, and the old kernel {what} now: {said}")
+            return Refused(
+                verdict="unmeasurable", reason=f"the spec changed since {self.revision}, and by it the old kernel {what}: {said}"
+            )
         return Refused(verdict="new", reason=f"new: the kernel at {self.revision} {what}: {said}")
 
     # -- rows ------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_a_shallow_clone_without_the_merge_base_is_told_to_fetch_more(repository
     commit(repository, "main goes on")
     git(tmp_path, "clone", "-q", "--depth=1", "--no-single-branch", f"file://{repository}", "shallow")
     git(tmp_path / "shallow", "checkout", "-q", "work")
-    with pytest.raises(RevisionError, match="no merge base of HEAD and origin/HEAD .*git fetch --unshallow"):
+    with pytest.raises(RevisionError, match=r"no merge base of HEAD and origin/HEAD .*git fetch --unshallow"):
         resolve(tmp_path / "shallow")
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_revision_is_an_error_with_the_next_step(repository: Path, wa
 
 
 def test_no_repository_and_no_commit_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(RevisionError, match="expected a git repository around .*, got none"):
+    with pytest.raises(RevisionError, match=r"expected a git repository around .*, got none"):
         resolve(tmp_path)
     git(tmp_path, "init", "-q")
     with pytest.raises(RevisionError, match="commit the kernels first"):
