@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kevolve.run import Run
     from kevolve.spec.spec import Case, Spec
 
-_ATTRIBUTE = "kevolve_gate"  # of a test's report: xdist carries it from its workers
+_VERDICT, _IDLE = "kevolve_gate", "kevolve_idle"  # attributes of a test's report: xdist carries them from its workers
 Subject = tuple["Spec | None", "Case | None"]
 
 
@@ -37,7 +37,6 @@ class Gating:
             raise pytest.UsageError(f"--kevolve-gate: {error}") from error
         self._settings, self._run, self._subject = settings, run, subject
         self._session: pytest.Session | None = None
-        self._idle = 0
 
     def pytest_report_header(self) -> str:
         """What is compared with what."""
@@ -72,6 +71,7 @@ class Gating:
             return (yield)
         idle = self.gate.idle(spec)
         if idle is not None:
+            setattr(pyfuncitem, _IDLE, True)
             self._shown(pyfuncitem, self._run(pyfuncitem.session).verdicts.get((spec.nodeid, "")))
             pytest.skip(idle)
         ordinary: BaseException | None = None
@@ -128,7 +128,7 @@ class Gating:
             shown |= {name: round(value, 4) for name, value in _bounds(verdict)}
         shown |= {f"{name}_us": side.extra.get("form_us", side.time_us) for name, side in _sides(verdict)}
         item.user_properties += [(f"kevolve_{name}", value) for name, value in shown.items() if value is not None]
-        setattr(item, _ATTRIBUTE, verdict)
+        setattr(item, _VERDICT, verdict)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
@@ -136,9 +136,11 @@ class Gating:
         from kevolve.report.record import flat
 
         report = yield
-        verdict = getattr(item, _ATTRIBUTE, None)
+        verdict = getattr(item, _VERDICT, None)
         if verdict is not None and call.when == "call":
-            setattr(report, _ATTRIBUTE, flat(verdict))
+            setattr(report, _VERDICT, flat(verdict))
+        if call.when == "call" and hasattr(item, _IDLE):
+            setattr(report, _IDLE, True)
         return report
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -146,7 +148,7 @@ class Gating:
         from kevolve.report.gate import summary
 
         reports = [report for group in terminalreporter.stats.values() for report in group]
-        idle = sum(str(getattr(report, "longrepr", "")).find("unchanged since") >= 0 for report in reports)
+        idle = sum(hasattr(report, _IDLE) for report in reports)
         said = summary(_rows(reports, self._removed()), terminalreporter._tw.fullwidth, against=_against(self.revision), idle=idle)
         terminalreporter.section("kevolve gate")
         terminalreporter.write_line(said)
@@ -168,7 +170,7 @@ def _rows(reports: list[Any], removed: list[Verdict]) -> list[Verdict]:
     from kevolve.report.fields import Fields
     from kevolve.report.reading import verdict
 
-    given = [verdict(Fields(report.kevolve_gate, "gate")) for report in reports if hasattr(report, _ATTRIBUTE)]
+    given = [verdict(Fields(report.kevolve_gate, "gate")) for report in reports if hasattr(report, _VERDICT)]
     found = {(row.spec, row.case, row.extra.get("test")): row for row in given}
     return [*found.values(), *removed]
 

@@ -189,6 +189,7 @@ class Gate:
                     pool=pool,
                     scatter=self._run.scatter,
                     launched=not self._run.settings.untimed,
+                    believed=not self._run.settings.untimed,
                 )
                 judged = comparison.judge(self.rules, self._run.seed)
         except (Untimed, ReferenceFailed, ChildFailed, SideFailed, ServerFailed) as error:

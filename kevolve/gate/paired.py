@@ -35,7 +35,8 @@ class Comparison:
     """Two kernels of one case on one target. ``scatter``: between processes, where several pairs share them.
 
     ``budget_s``: what the timed rounds of a look should take; None: as the target's policy says. ``launched``: whether times as
-    launched count beside replayed ones, which a busy host does not disturb.
+    launched count beside replayed ones, which a busy host does not disturb. ``believed``: whether the new kernel's clock was held against
+    the judge's before, in a timing against the reference.
     """
 
     workers: Workers
@@ -49,6 +50,7 @@ class Comparison:
     pairs: int = FEWEST_PAIRS
     budget_s: float | None = None
     launched: bool = True
+    believed: bool = False
     clock: Callable[[], float] = time.perf_counter
 
     def judge(self, rules: Rules, seed: int) -> Judgement:
@@ -75,7 +77,7 @@ class Comparison:
             raise Untimed(str(hack)) from hack
         if OLD in series.unavailable:
             raise Untimed(f"the old kernel failed while it was timed: {series.unavailable[OLD]}")
-        overclaimed = series.overclaimed()
+        overclaimed = None if self.believed else series.overclaimed()
         if overclaimed is not None:
             raise Untimed(overclaimed)
         return self._read(series)
