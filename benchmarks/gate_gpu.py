@@ -11,12 +11,14 @@ that do a row again, or for the smallest kernel, whose programs all run at once,
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -129,6 +131,7 @@ GPU = (
     Subject(name="130", operator="rms_norm", text=RMS_NORM, shape=(28672, 4096), dtype="bfloat16", planted=0.05, guess=1434),
 )
 CPU = (Subject(name="cpu", operator="rms_norm", text=RMS_NORM_CPP, shape=(256, 1024), dtype="float32", planted=1.0, guess=256),)
+_BUILDS = 8  # at a time
 CALIBRATIONS, CLOSE = 6, 0.06  # looks at most; how near to the wanted slowdown is near enough, a share of it
 
 
@@ -187,7 +190,7 @@ class Bench:
 
         self.rules, self.rng = Rules(), random.Random(seed)
         self.run = Run(Settings(rootdir=folder, target=target, seed=seed, sys_path=(str(ROOT),)), Silent())
-        self._variants = 0
+        self._variants = itertools.count()
 
     def close(self) -> None:
         """End the workers."""
@@ -198,12 +201,14 @@ class Bench:
         from kevolve.evaluate.timing import timed_pool
 
         spec, case = _spec(subject, self.run.settings.rootdir)
-        found: list[dict[str, Any]] = []
         with timed_pool(spec, case, seed=self.rng.randrange(1 << 62)) as pool:
             compared = _compared(self, subject, spec, case, pool)
-            extra, tried = self._calibrated(subject, compared) if planted else (0, [])
-            while len(found) < count and time.monotonic() < end:
-                found.append(self._verdict(compared(extra)))
+            extra, tried = (
+                self._calibrated(subject, lambda extra: compared(self.candidate(subject, spec, case, extra))) if planted else (0, [])
+            )
+            with ThreadPoolExecutor(_BUILDS) as threads:  # all texts before the first verdict: nothing else runs beside one
+                texts = list(threads.map(lambda _: self.candidate(subject, spec, case, extra), range(count)))
+            found = [self._verdict(compared(new)) for new in texts if time.monotonic() < end]
         row = {"part": f"{'planted' if planted else 'unchanged'}-{subject.name}", "operator": subject.operator, "shape": subject.shape}
         return row | {"wanted": subject.planted if planted else 0.0, "extra": extra, "calibration": tried, "verdicts": found}
 
@@ -213,12 +218,12 @@ class Bench:
         from kevolve.evaluate.plan import of_draws
         from kevolve.spec.spec import Draw
 
-        self._variants += 1
-        source = subject.text.format(variant=self._variants, extra=extra)
+        variant = next(self._variants)
+        source = subject.text.format(variant=variant, extra=extra)
         built = self.run.build(spec, source, "cpp" if self.run.target.name == "cpu" else "triton")
         if isinstance(built, Outcome):
             raise SystemExit(f"{subject.name}: {built.message}")
-        outcome = self.run.check(spec, built, of_draws(spec, [Draw(values=case.values, seed=self._variants)]))
+        outcome = self.run.check(spec, built, of_draws(spec, [Draw(values=case.values, seed=variant)]))
         if not outcome.passed:
             raise SystemExit(f"{subject.name}: {outcome.message}")
         return built
@@ -268,20 +273,13 @@ def _next(below: tuple[int, float], above: tuple[int, float] | None, wanted: flo
     return round(below[0] + share * (above[0] - below[0]))
 
 
-def _compared(bench: Bench, subject: Subject, spec: Any, case: Any, pool: Any) -> Callable[[int], Any]:
-    """The comparison of one old text with ever new ones of so much extra work."""
+def _compared(bench: Bench, subject: Subject, spec: Any, case: Any, pool: Any) -> Callable[[Any], Any]:
+    """The comparison of one old kernel with ever new ones."""
     from kevolve.gate.paired import Comparison
 
-    run = bench.run
-    old = bench.candidate(subject, spec, case, 0)
-
-    def comparison(extra: int) -> Comparison:
-        new = bench.candidate(subject, spec, case, extra)
-        return Comparison(
-            workers=run.workers, spec=spec, case=case, old=old, new=new, target=run.target, pool=pool, scatter=run.scatter, believed=True
-        )
-
-    return comparison
+    run, old = bench.run, bench.candidate(subject, spec, case, 0)
+    fields = {"workers": run.workers, "spec": spec, "case": case, "old": old, "target": run.target, "pool": pool, "scatter": run.scatter}
+    return lambda new: Comparison(new=new, believed=True, **fields)
 
 
 def _spec(subject: Subject, folder: Path) -> tuple[Any, Any]:

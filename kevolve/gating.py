@@ -147,6 +147,8 @@ class Gating:
         """The table of verdicts, the worst first; under xdist the workers' as well."""
         from kevolve.report.gate import summary
 
+        if terminalreporter.config.option.collectonly:
+            return
         reports = [report for group in terminalreporter.stats.values() for report in group]
         idle = sum(hasattr(report, _IDLE) for report in reports)
         said = summary(_rows(reports, self._removed()), terminalreporter._tw.fullwidth, against=_against(self.revision), idle=idle)
