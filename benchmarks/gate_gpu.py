@@ -53,7 +53,8 @@ def gated(gate, up, out, count, extra, BLOCK: tl.constexpr):
 def swiglu(gate, up):
     gate, up = gate.contiguous(), up.contiguous()
     out = torch.empty_like(gate)
-    gated[(triton.cdiv(out.numel(), 1024),)](gate, up, out, out.numel(), EXTRA, BLOCK=1024, num_warps=4)
+    if out.numel():
+        gated[(triton.cdiv(out.numel(), 1024),)](gate, up, out, out.numel(), EXTRA, BLOCK=1024, num_warps=4)
     return out
 """
 
@@ -80,7 +81,8 @@ def rms_norm(x, weight):
     x, weight = x.contiguous(), weight.contiguous()
     out = torch.empty_like(x)
     rows, cols = x.shape
-    normalise[(rows + EXTRA,)](x, weight, out, rows, cols, 1e-6, BLOCK=triton.next_power_of_2(cols), num_warps=8)
+    if out.numel():
+        normalise[(rows + EXTRA,)](x, weight, out, rows, cols, 1e-6, BLOCK=triton.next_power_of_2(cols), num_warps=8)
     return out
 """
 
@@ -94,17 +96,17 @@ namespace ffi = tvm::ffi;
 [[maybe_unused]] static const int variant = {variant};
 
 ffi::Tensor rms_norm(ffi::TensorView x, ffi::TensorView weight) {{
-  const int64_t rows = x.size(0), cols = x.size(1);
+  const int64_t rows = x.size(0), cols = x.size(1), down = x.stride(0), along = x.stride(1);
   ffi::Tensor out = ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, x.shape(), x.dtype(), x.device());
   const float* in = static_cast<const float*>(x.data_ptr());
   const float* scale = static_cast<const float*>(weight.data_ptr());
   float* to = static_cast<float*>(out.data_ptr());
-  for (int64_t again = 0; again < rows + {extra}; ++again) {{
+  for (int64_t again = 0; again < rows + (rows ? {extra} : 0); ++again) {{
     const int64_t r = again % rows;
     float sum = 0;
-    for (int64_t c = 0; c < cols; ++c) sum += in[r * cols + c] * in[r * cols + c];
+    for (int64_t c = 0; c < cols; ++c) sum += in[r * down + c * along] * in[r * down + c * along];
     const float factor = 1 / std::sqrt(sum / cols + 1e-6f);
-    for (int64_t c = 0; c < cols; ++c) to[r * cols + c] = in[r * cols + c] * factor * scale[c];
+    for (int64_t c = 0; c < cols; ++c) to[r * cols + c] = in[r * down + c * along] * factor * scale[c * weight.stride(0)];
   }}
   return out;
 }}

@@ -60,6 +60,8 @@ def figured(compare: Compare | None, spec: Spec, found: Change, *, target: Targe
         return Figured(cause=messages.NO_FIGURES)
     if found.old.language != found.new.language:
         return Figured(cause=f"{messages.NO_FIGURES}: {found.old.language} before, {found.new.language} now")
+    if found.old.entry != spec.name:
+        return Figured(cause=f"{messages.NO_FIGURES}: its entry function was {found.old.entry}")
     language: Language = registry.load("languages", found.new.language)
     try:
         figures = compare.compare(

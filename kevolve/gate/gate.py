@@ -222,7 +222,9 @@ class Gate:
     def _static(self, spec: Spec, found: Change, reason: str) -> Verdict:
         """What static figures say of a kernel that is not timed."""
         figures = self._figures(spec, found)
-        if figures.beyond:
+        if figures.beyond and found.respecified:  # other work is asked of it now
+            verdict, message = "unmeasurable", f"{reason}; the spec changed since {self.revision}, and with it perhaps: {figures.cause}"
+        elif figures.beyond:
             old, new = self._old_side(found), self._new_side(found)
             assert old is not None  # there is one to compare with
             message = messages.grown(spec.name, figures.beyond, old=old, new=new, reason=reason)

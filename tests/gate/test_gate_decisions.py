@@ -290,6 +290,17 @@ def test_without_a_device_static_figures_decide_for_the_whole_kernel(run: FakeRu
     assert said in found.message
 
 
+def test_figures_that_grew_with_the_spec_fail_nothing(run: FakeRun) -> None:
+    write(run.settings.rootdir, KERNEL, CHANGED)
+    write(run.settings.rootdir, "test_spec.py", SPEC.replace("EPS = 1e-6", "EPS = 1e-5"))
+    run.missing = "none here"
+    found = gate_of(run, Figures(REGISTERS)).properties(spec_in(run.settings.rootdir), Status.NOT_MEASURED, "")
+    assert found is not None
+    assert found.verdict == "unmeasurable"
+    assert "the spec changed since " in found.message
+    assert found.figures == (REGISTERS,)
+
+
 @pytest.mark.parametrize(("lock", "verdict"), [(None, "unmeasurable"), (Path("lock"), "same")])
 def test_beside_other_workers_only_a_device_that_they_take_in_turn_is_timed_and_as_replayed(
     run: FakeRun, monkeypatch: pytest.MonkeyPatch, lock: Path | None, verdict: str
