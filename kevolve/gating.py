@@ -150,8 +150,9 @@ class Gating:
         if terminalreporter.config.option.collectonly:
             return
         reports = [report for group in terminalreporter.stats.values() for report in group]
-        idle = sum(hasattr(report, _IDLE) for report in reports)
-        said = summary(_rows(reports, self._removed()), terminalreporter._tw.fullwidth, against=_against(self.revision), idle=idle)
+        idle, rows = sum(hasattr(report, _IDLE) for report in reports), _rows(reports, self._removed())
+        against = f"kernels against {self.revision}" if rows else _against(self.revision)
+        said = summary(rows, terminalreporter._tw.fullwidth, against=against, idle=idle)
         terminalreporter.section("kevolve gate")
         terminalreporter.write_line(said)
 

@@ -90,6 +90,7 @@ class Run:
         self.rows: dict[tuple[str, str], Result] = {}
         self.property_rows: dict[str, Properties] = {}
         self.verdicts: dict[tuple[str, str], Verdict] = {}  # of a gate, by node id and case
+        self.old_texts: dict[str, str] = {}  # of kernels that a gate compared, by their SHA-256
         self.evaluations: dict[str, int] = {}
         self._fruitless: dict[str, str] = {}  # what became of searches that found nothing, by spec
         self._kernels: dict[str, Kernel] = {}
@@ -454,6 +455,7 @@ class Run:
             results=tuple(self.rows.values()),
             properties=tuple(self.property_rows.values()),
             gate=tuple(self.verdicts.values()),
+            sources=self.old_texts,
         )
 
     def save(self) -> None:

@@ -39,6 +39,7 @@ class Runs(Protocol):
     settings: Settings
     seed: int
     verdicts: dict[tuple[str, str], Verdict]  # what the gate found, by node id and case, "" for a whole kernel
+    old_texts: dict[str, str]  # of what it compared, by their SHA-256
 
     @property
     def target(self) -> Target: ...  # noqa: D102  # as in `Run`
@@ -302,7 +303,9 @@ class Gate:
     def _old_side(self, found: Change) -> Side | None:
         if found.old is None:
             return None
-        return Side(path=str(found.old.path), hash=_sha256(found.old.source), revision=self.revision.commit)
+        address = _sha256(found.old.source)
+        self._run.old_texts[address] = found.old.source
+        return Side(path=str(found.old.path), hash=address, revision=self.revision.commit)
 
     def _new_side(self, found: Change) -> Side:
         return Side(path=str(self._run.settings.relative(found.new.path)), hash=_sha256(found.new.source))

@@ -45,6 +45,7 @@ class FakeRun:
     lock: Path | None = None
     seed: int = 3
     verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    old_texts: dict[str, str] = field(default_factory=dict)
     scatter: None = None
     workers: Any = None
 
@@ -169,6 +170,7 @@ def test_a_slower_kernel_s_row_has_both_sides_the_ratio_and_the_figures_that_mov
     assert (found.ratio.estimate, found.old.time_us, found.old.extra["form_us"]) == (0.9, 12.0, 9.0)
     assert (asked[0]["old"].source, asked[0]["new"].source) == (NORMALISE, CHANGED)
     assert run.verdicts == {("test_spec.py::test_normalise", "64-128"): found}
+    assert run.old_texts == {found.old.hash: NORMALISE}
 
 
 def test_without_static_figures_the_cause_says_so(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

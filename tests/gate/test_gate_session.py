@@ -91,7 +91,7 @@ def test_workers_of_xdist_check_a_changed_kernel_and_say_why_it_is_not_timed(pyt
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "*commit changed, --kevolve-gate=HEAD^; 1 unmeasurable",
+            "kernels against * (the merge base with main); 1 unmeasurable",
             "normalise*unmeasurable*",
             "SKIPPED*not measured: xdist workers share the cores; *",
         ]
