@@ -69,4 +69,6 @@ def figured(compare: Compare | None, spec: Spec, found: Change, *, target: Targe
         )
     except (BuildError, ChildFailed, ServerFailed) as error:
         return Figured(cause=f"{messages.NO_FIGURES}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    return Figured(figures=figures, beyond=compare.fails(figures), cause=messages.cause(figures) if figures else messages.NO_FIGURES)
+    if not any(figure.old or figure.new for figure in figures):  # neither text compiles or runs where that was tried: nothing was compared
+        return Figured(cause=f"{messages.NO_FIGURES}{': neither text compiles or runs' if figures else ''}")
+    return Figured(figures=figures, beyond=compare.fails(figures), cause=messages.cause(figures))

@@ -280,6 +280,7 @@ def test_removed_kernels_are_listed_and_the_tests_that_miss_them_say_where_they_
             "1 static figures within their allowance (registers 32 -> 33 (sm90)); not timed: no device",
         ),
         (Figures(), "unmeasurable", "static figures are not available"),
+        (Figures(replace(REGISTERS, name="compiles", old=0, new=0)), "unmeasurable", "not available: neither text compiles or runs"),
         (None, "unmeasurable", "no device: target cpu: none here; static figures are not available"),
     ],
 )
