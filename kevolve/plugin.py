@@ -69,6 +69,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--kevolve-replay", metavar="JSON", help="check one draw only, as a failure printed it")
     group.addoption("--kevolve-require-measured", action="store_true", help="a case that cannot be timed fails instead of being skipped")
+    group.addoption(
+        "--kevolve-gate",
+        nargs="?",
+        const="",
+        metavar="REV",
+        help="judge kernels that changed since REV, old text against new (default: the merge base with the main branch)",
+    )
+    parser.addini("kevolve_gate_allowance", "slowdown that --kevolve-gate lets pass, in percent", default="2")
     for name in ("target", "language", "budget", "policy"):
         parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
     parser.addini("kevolve_model", "defaults of --kevolve-model, one a line", type="linelist", default=[])
@@ -85,6 +93,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--kevolve-optimize: expected one process (kernels are timed and written), got xdist workers; drop -n or give -n0"
         )
+    if settings.gate is not None:
+        from kevolve.gating import Gating
+
+        config.pluginmanager.register(Gating(settings, _run, _subject), "kevolve-gate")
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -97,6 +109,8 @@ def read_settings(config: pytest.Config) -> Settings:
     distributed = worker or bool(getattr(config.option, "numprocesses", None))
     settings = Settings(
         rootdir=config.rootpath,
+        gate=config.getoption("kevolve_gate"),
+        gate_allowance=_share(str(config.getini("kevolve_gate_allowance"))),
         target=chosen("target", "cpu"),
         languages=tuple(name for name in chosen("language", "").split(",") if name),
         optimise=config.getoption("kevolve_optimize"),
@@ -115,6 +129,16 @@ def read_settings(config: pytest.Config) -> Settings:
     )
     _check_names(settings)
     return settings
+
+
+def _share(percent: str) -> float:
+    try:
+        share = float(percent.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise pytest.UsageError(f"kevolve_gate_allowance: expected percent, at least 0 and below 100, got {percent!r}")
+    return share
 
 
 def _knowledge(config: pytest.Config) -> list[str]:
@@ -277,6 +301,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         if not outcome.passed:
             pytest.fail(reporting.inert(outcome.message, run.settings), pytrace=False)
     return True
+
+
+def _subject(item: pytest.Item) -> tuple[Spec | None, Case | None]:
+    """The spec of a kernel's item, and its case; no case for a property item."""
+    return item.stash.get(SPEC, None), item.stash.get(CASE, None)
 
 
 def _selected_cases(session: pytest.Session, spec: Spec) -> tuple[Case, ...]:

@@ -21,6 +21,7 @@ from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import ChildFailed, Workers
+from kevolve.evaluate.materialise import elements
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, make_plan, of_draws
 from kevolve.evaluate.runner import SideFailed
@@ -29,7 +30,7 @@ from kevolve.evaluate.timing import Measurement, measure
 from kevolve.languages import Language
 from kevolve.report.environment import describe
 from kevolve.report.progress import Listener
-from kevolve.report.record import Environment, Properties, Record, Result, write
+from kevolve.report.record import Environment, Properties, Record, Result, Verdict, write
 from kevolve.search.accept import KernelFile, find_kernel, folder_of
 from kevolve.searched import Searched, address, with_texts
 from kevolve.settings import Settings
@@ -89,6 +90,8 @@ class Run:
         self.seed = settings.seed if settings.seed is not None else secrets.randbits(62)
         self.rows: dict[tuple[str, str], Result] = {}
         self.property_rows: dict[str, Properties] = {}
+        self.verdicts: dict[tuple[str, str], Verdict] = {}  # of a gate, by node id and case
+        self.old_texts: dict[str, str] = {}  # of kernels that a gate compared, by their SHA-256
         self.evaluations: dict[str, int] = {}
         self.searches: list[Searched] = []
         self._sources: dict[str, str] = {}  # of kernels judged, by their SHA-256
@@ -175,9 +178,7 @@ class Run:
         if spec.kernel is not None:
             name = spec.kernel
             return Kernel(candidate=Candidate(name=name, language="python", entry=spec.name, callable=name), outcome=None)
-        languages = self.languages(spec)
-        found = (find_kernel(spec, self.target.name, arch, languages) for arch in elsewhere.architectures(self.target))
-        file = next(filter(None, found), None)
+        file = self.file(spec)
         if file is None:
             message = self._no_kernel(spec)
             missing = Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message, detail={"kernel": "missing"})
@@ -188,6 +189,14 @@ class Run:
         if isinstance(built, Outcome):
             return Kernel(candidate=None, outcome=built, file=file)
         return Kernel(candidate=built, outcome=None, file=file)
+
+    def file(self, spec: Spec) -> KernelFile | None:
+        """The kernel file of ``spec``, unbuilt; None where there is none, or a callable stands for it."""
+        if spec.kernel is not None:
+            return None
+        languages = self.languages(spec)
+        found = (find_kernel(spec, self.target.name, arch, languages) for arch in elsewhere.architectures(self.target))
+        return next(filter(None, found), None)
 
     def build(self, spec: Spec, source: str, language: str) -> Candidate | Outcome:
         """Build one source for this run's target."""
@@ -289,7 +298,7 @@ class Run:
         from kevolve.evaluate.materialise import materialise
         from kevolve.evaluate.oracle import ReferenceFailed, expect
 
-        draw = Draw(values=min((case.values for case in spec.cases), key=lambda values: _size(spec, values)), seed=self.seed)
+        draw = Draw(values=min((case.values for case in spec.cases), key=lambda values: elements(spec, values)), seed=self.seed)
         try:
             expect(spec, draw, materialise(spec, draw))
         except (ReferenceFailed, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -369,7 +378,7 @@ class Run:
 
     def _check_only(self, spec: Spec, case: Case, candidate: Candidate, reason: str) -> CaseResult:
         cap = self.target.largest(candidate.language)
-        if cap is not None and _size(spec, case.values) > cap:
+        if cap is not None and elements(spec, case.values) > cap:
             reason += f"; not checked at this size either (more than {cap} elements), the property item decides"
         else:
             outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=self.seed)]))
@@ -451,14 +460,15 @@ class Run:
             environment=replace(self.environment, extra={**self.environment.extra, **known}),
             results=tuple(self.rows.values()),
             properties=tuple(self.property_rows.values()),
+            gate=tuple(self.verdicts.values()),
             searches=tuple(one.row for one in self.searches),
         )
-        return with_texts(alone, self._sources, self.searches)
+        return with_texts(alone, {**self._sources, **self.old_texts}, self.searches)
 
     @property
     def found(self) -> bool:
         """Whether there is anything to report."""
-        return bool(self.rows or self.property_rows)
+        return bool(self.rows or self.property_rows or self.verdicts)
 
     def save(self) -> None:
         """Write the record where one was asked for: after every item, so that a run that is killed leaves what it found."""
@@ -476,19 +486,6 @@ class Run:
 def unavailable(outcome: Outcome) -> bool:
     """Whether nothing could be run here (no device, no compiler), which is nobody's fault; a missing kernel is not that."""
     return outcome.status is Status.NOT_MEASURED and outcome.detail.get("kernel") != "missing"
-
-
-def _size(spec: Spec, values: Mapping[str, Any]) -> int:
-    """About how many elements a case has: its described tensors', or the product of its whole-number arguments."""
-    from math import prod
-
-    from kevolve.spec.inputs import Jagged, Tensor
-
-    described = spec.describe(**values)
-    if callable(described):
-        return prod(max(value, 1) for value in values.values() if isinstance(value, int))
-    tensors = (item for item in described if isinstance(item, Tensor | Jagged))
-    return sum(prod(item.shape) if isinstance(item, Tensor) else item.rows * item.max_length for item in tensors)
 
 
 def _cores() -> int:

@@ -11,6 +11,8 @@ class Settings:
     """What the user asked for.
 
     ``optimise``: ``"off"``, ``"needed"`` (kernels that fail, are slow or are missing) or ``"all"``.
+    ``gate``: the revision to compare kernels with, "" for the merge base with the main branch, None for no gate; ``gate_allowance``: the
+    slowdown that it lets pass, a share of the old time.
     ``untimed``: why this process may not time kernels (it is one of several); empty where it may.
     """
 
@@ -31,6 +33,8 @@ class Settings:
     annotate: str | None = None  # where GitHub reads the log: the rootdir below the repository's root, "" where they are the same
     replay: str | None = None
     require_measured: bool = False
+    gate: str | None = None
+    gate_allowance: float = 0.02
     untimed: str = ""
     sys_path: tuple[str, ...] = field(default=())
     cache: Path | None = None  # $KEVOLVE_CACHE: shared by checkouts; None: below `store`

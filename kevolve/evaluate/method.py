@@ -10,8 +10,8 @@ from kevolve.evaluate.statistics import CONFIDENCE
 from kevolve.targets import Target
 
 
-def method(series: Series, target: Target, scatter: Scatter | None = None) -> str:
-    """Pairs, blocks, contents, cache, forms and the interval."""
+def method(series: Series, target: Target, scatter: Scatter | None = None, *, compared: str | None = None) -> str:
+    """Pairs, blocks, contents, cache, forms and the interval. ``compared``: which forms are, where that is not as against a baseline."""
     if target.modelled:
         return "one pair by the target's model"
     policy = target.blocks
@@ -21,7 +21,7 @@ def method(series: Series, target: Target, scatter: Scatter | None = None) -> st
     return (
         f"{len(series.pairs)} {units} x {rounds} palindromic rounds of blocks of at least {block_us / 1e3:.2g} ms, "
         f"{policy.warm_calls} untimed calls after a hand-over, {_contents(series)}, cache {policy.cache}; mean log ratio a pair, "
-        f"{CONFIDENCE:.0%} Student interval over pairs{_between(scatter)}{_forms(series)}"
+        f"{CONFIDENCE:.0%} Student interval over pairs{_between(scatter)}{_forms(series) if compared is None else compared}"
     )
 
 

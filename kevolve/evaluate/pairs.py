@@ -68,7 +68,7 @@ def opened(
 
 def _order(openers: Mapping[str, Opener], plan: PairPlan, rng: random.Random) -> Sequence[str]:
     """Who comes first gets other memory. Kept processes come last, always in one order: another measurement may wait for them."""
-    if plan.policy.pairs_a_process == 1:
+    if plan.policy.pairs_a_process == 1 or not plan.kept:
         return rng.sample(list(openers), len(openers))
     return sorted(openers, key=lambda side: (side != CANDIDATE, side))
 

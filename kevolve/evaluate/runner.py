@@ -67,7 +67,8 @@ class PairPlan:
     """How a pair is run.
 
     ``budget_s``: what its timed rounds should take. ``exact``: a model's clock: one round, no host clock. ``answers``: whether outputs
-    of a timed call are wanted. ``captures``: calls are captured and replayed too, where the target can.
+    of a timed call are wanted. ``captures``: calls are captured and replayed too, where the target can. ``kept``: whether processes
+    besides the candidate's may outlive the pair, so that others wait for them.
     """
 
     policy: BlockPolicy
@@ -79,6 +80,7 @@ class PairPlan:
     clock: Callable[[], float]
     answers: bool = True
     captures: bool = True
+    kept: bool = True
     judged_from: int | None = None  # elements of outputs from which a process on the device judges them
 
 

@@ -113,7 +113,9 @@ class Series:
 
     def log_ratios(self, baseline: str) -> list[float]:
         """A log speedup a pair. Eager is taken as launched; any other in its faster form, against the candidate's faster form."""
-        replayed = self._forms(baseline)
+        return self._log_ratios(baseline, self._forms(baseline))
+
+    def _log_ratios(self, baseline: str, replayed: Mapping[str, bool]) -> list[float]:
         return [pair_log_ratio(_rounds(pair, baseline, replayed)) for pair in self.pairs]
 
     def _forms(self, baseline: str) -> Mapping[str, bool]:
@@ -123,14 +125,21 @@ class Series:
 
     def speedup(self, baseline: str, scatter: Scatter | None = None) -> Interval:
         """The speedup over a baseline. ``scatter``: between processes, where several pairs have the same."""
-        return interval(self.log_ratios(baseline), shared=self._shared(baseline, scatter))
+        return self._interval(baseline, scatter, self._forms(baseline))
 
-    def _shared(self, baseline: str, scatter: Scatter | None) -> Shared | None:
+    def speedup_in(self, baseline: str, scatter: Scatter | None = None, *, replayed: bool) -> Interval:
+        """The speedup over a baseline with both sides in one form; replayed only where every block of both has such a time."""
+        return self._interval(baseline, scatter, dict.fromkeys((baseline, CANDIDATE), replayed))
+
+    def _interval(self, baseline: str, scatter: Scatter | None, replayed: Mapping[str, bool]) -> Interval:
+        return interval(self._log_ratios(baseline, replayed), shared=self._shared(scatter, replayed))
+
+    def _shared(self, scatter: Scatter | None, forms: Mapping[str, bool]) -> Shared | None:
         if scatter is None:
             return None
         parts = [
             scatter.of(replayed=replayed) / median(block.in_form(replayed=replayed) for block in self.blocks(side))
-            for side, replayed in self._forms(baseline).items()
+            for side, replayed in forms.items()
         ]
         return Shared(deviation=math.hypot(*parts), count=scatter.processes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,11 +67,3 @@ def allowance(name: str, declared: Mapping[str, float]) -> Allowance:
     if name not in declared:
         return default
     return Allowance(factor=declared[name], least=default.least, reason="declared by the spec")
-
-
-def excess(name: str, new: float, allowed: float) -> float:
-    """How many times worse than allowed a figure is: above 1 it fails; infinite where nothing was allowed."""
-    worse, better = (allowed, new) if allowance(name, {}).least else (new, allowed)
-    if worse <= better:
-        return worse / better if better else 1.0
-    return worse / better if better > 0 else math.inf

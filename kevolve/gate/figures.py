@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kevolve.gate.allowance import allowance, excess
+from kevolve.gate.allowance import allowance
 from kevolve.report.values import Figure
 
 # Of a case's launches together: the most demanding one; what is not named is added up.
@@ -41,7 +41,7 @@ def compared(where: str, old: Side, new: Side, *, declared: Mapping[str, float],
     if old.problem or new.problem:  # where the old one had none either, there was nothing that could get worse: it passes, and says why
         before, after = float(not old.problem), float(not new.problem)
         extra = {"message": (new.problem or old.problem)[:_LONGEST_MESSAGE]}
-        return (Figure(name=possible, where=where, old=before, new=after, allowed=before, extra=extra),)
+        return (Figure(name=possible, where=where, old=before, new=after, allowed=before, least=True, extra=extra),)
     seen: set[str] = set()
     found: list[Figure] = []
     for case, launched in old.launches.items():
@@ -76,11 +76,19 @@ def _joined(name: str, values: Sequence[float]) -> float:
 def _figures(where: str, old: Launch, new: Launch, declared: Mapping[str, float]) -> Iterator[Figure]:
     for name in old.figures:
         if name in new.figures:
-            bound = round(allowance(name, declared).bound(old.figures[name]), 6)
-            yield Figure(name=name, where=where, old=old.figures[name], new=new.figures[name], allowed=bound)
+            allowed = allowance(name, declared)
+            bound = round(allowed.bound(old.figures[name]), 6)
+            yield Figure(name=name, where=where, old=old.figures[name], new=new.figures[name], allowed=bound, least=allowed.least)
 
 
 def fails(figures: Iterable[Figure]) -> tuple[Figure, ...]:
     """Those beyond their allowance, worst first; of equally bad ones the first."""
-    excesses = [(excess(figure.name, figure.new, figure.allowed), figure) for figure in figures]
-    return tuple(figure for worse, figure in sorted(excesses, key=lambda pair: -pair[0]) if worse > 1)
+    return tuple(sorted((figure for figure in figures if figure.beyond), key=lambda figure: -excess(figure)))
+
+
+def excess(figure: Figure) -> float:
+    """How many times worse than allowed a figure is: above 1 it fails; infinite where nothing was allowed."""
+    worse, better = (figure.allowed, figure.new) if figure.least else (figure.new, figure.allowed)
+    if worse <= better:
+        return worse / better if better else 1.0
+    return worse / better if better > 0 else math.inf

@@ -64,6 +64,13 @@ class Fields:
             raise self._wrong(name, "a finite number of at least 0", value)
         return value
 
+    def truth(self, name: str) -> bool:
+        """True or false; false where it is absent."""
+        value = self._take(name, True)
+        if not isinstance(value, bool | None):
+            raise self._wrong(name, "true or false", value)
+        return bool(value)
+
     def integers(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers of at least 0; empty where it is absent."""
         value = self._take(name, True)

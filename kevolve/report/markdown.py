@@ -100,8 +100,8 @@ def _gate_messages(verdicts: Sequence[Verdict], most: int | None) -> Iterator[st
 
 def _figures(verdict: Verdict) -> str:
     """The message, with the figures that grew beyond their allowance."""
-    grown = [figure for figure in verdict.figures if figure.new > figure.allowed]
-    lines = [f"{one.name} ({one.where}): {one.old:g} before, {one.new:g} now, at most {one.allowed:g} allowed" for one in grown]
+    grown = [figure for figure in verdict.figures if figure.beyond]
+    lines = [f"{one.name} ({one.where}): {one.old:g} before, {one.new:g} now, {one.bound} {one.allowed:g} allowed" for one in grown]
     return "\n".join(part for part in (verdict.message, *lines) if part)
 
 

@@ -130,7 +130,8 @@ def side(fields: Fields | None) -> Side | None:
 def figure(fields: Fields) -> Figure:
     """``Figure``; counts stay whole numbers."""
     old, new, allowed = (fields.quantity(name) for name in ("old", "new", "allowed"))
-    return Figure(name=fields.text("name"), where=fields.text("where"), old=old, new=new, allowed=allowed, extra=fields.rest())
+    least = fields.truth("least")
+    return Figure(name=fields.text("name"), where=fields.text("where"), old=old, new=new, allowed=allowed, least=least, extra=fields.rest())
 
 
 def search(fields: Fields) -> SearchRow:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from kevolve.report import gate as gate_rows
 from kevolve.report import text, words
-from kevolve.report.attention import STATUS_ORDER, verdicts_worst_first
-from kevolve.report.gate_table import gate_table
+from kevolve.report.attention import STATUS_ORDER
 from kevolve.report.merge import by_device
 from kevolve.report.record import Properties, Record, Result
 
@@ -75,11 +75,11 @@ def summary(record: Record, width: int, *, gate: bool = True) -> str:
 
 def _of_device(record: Record, width: int, *, gate: bool) -> str:
     rows, plans = attention_first(record.results), record.properties
-    verdicts = verdicts_worst_first(record.gate) if gate else []
+    verdicts = gate_rows.summary(record.gate, width) if gate and record.gate else ""
     if not rows and not plans and not verdicts:
         return ""
     properties, mean = _properties(plans, width), _wrapped(mean_line(rows), width)
-    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), gate_table(verdicts, width), properties, mean]
+    parts = [_device(record, rows, width), table(rows, width), _notes(rows, width), verdicts, properties, mean]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -120,14 +120,28 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A static figure of both sides. ``where``: architecture, function, specialisation. ``allowed``: the greatest ``new`` that passes."""
+    """A static figure of both sides. ``where``: architecture, function, specialisation. ``allowed``: the greatest ``new`` that passes.
+
+    ``least``: more is better (an occupancy), and ``allowed`` is the least that passes.
+    """
 
     name: str
     where: str
     old: float
     new: float
     allowed: float
+    least: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the new figure is worse than allowed."""
+        return self.new < self.allowed if self.least else self.new > self.allowed
+
+    @property
+    def bound(self) -> str:
+        """``at most`` or ``at least``, which goes before what is allowed."""
+        return "at least" if self.least else "at most"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

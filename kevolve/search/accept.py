@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +61,35 @@ def find_kernel(spec: Spec, target: str, arch: str | None, languages: Sequence[L
     return None
 
 
+def choose(names: Iterable[str], target: str, arch: str | None, languages: Sequence[Language]) -> tuple[str, Language] | None:
+    """Which of a folder's file names ``find_kernel`` takes, and its language; None where it takes none."""
+    parsed = [(name, language, parts) for language in languages for name in sorted(names) if (parts := parse(name, target, language))]
+    for wanted in dict.fromkeys((arch, None)):
+        for name, language, parts in parsed:
+            if parts == (wanted, None):
+                return name, language
+    return None
+
+
+def parse(name: str, target: str, language: Language) -> tuple[str | None, str | None] | None:
+    """Architecture and variant that a kernel file's name says; None for any other file, and for one left for review."""
+    pattern = rf"{re.escape(target)}(?:-(?P<arch>[^.]+))?(?:\.(?P<variant>[^.]+))?{re.escape(language.suffix)}"
+    matched = re.fullmatch(pattern, name)
+    return None if matched is None or matched["variant"] == "new" else (matched["arch"], matched["variant"])
+
+
 def _files(spec: Spec, target: str, languages: Sequence[Language]) -> Iterator[KernelFile]:
     folder = folder_of(spec)
     for language in languages:
-        pattern = re.compile(rf"{re.escape(target)}(?:-(?P<arch>[^.]+))?(?:\.(?P<variant>[^.]+))?{re.escape(language.suffix)}")
         for path in sorted(folder.glob(f"*{language.suffix}")):
-            matched = pattern.fullmatch(path.name)
-            if matched is None or matched["variant"] == "new":
+            parts = parse(path.name, target, language)
+            if parts is None:
                 continue
+            arch, variant = parts
             when = None
-            if matched["variant"] is not None:
+            if variant is not None:
                 when = " ".join(read(path.read_text(encoding="utf-8"), language.comment).get("when", ())) or None
-            yield KernelFile(path=path, language=language.name, arch=matched["arch"], variant=matched["variant"], when=when)
+            yield KernelFile(path=path, language=language.name, arch=arch, variant=variant, when=when)
 
 
 def accept(

@@ -72,6 +72,16 @@ def test_the_scatter_between_processes_widens_an_interval_by_the_forms_that_are_
     assert series.speedup("compile", scatter).low == pytest.approx(1.5)  # both replayed
 
 
+def test_one_form_of_both_sides_is_compared_where_it_is_named() -> None:
+    series = _series(candidate=(40.0, 41.0), compile=(60.0, 30.0))
+    assert series.speedup("compile").estimate == pytest.approx(30 / 40)  # the faster form of each
+    assert series.speedup_in("compile", replayed=True).estimate == pytest.approx(30 / 41)
+    scatter = Scatter(launched_us=0.4, replayed_us=0.0, processes=16)
+    launched = series.speedup_in("compile", scatter, replayed=False)
+    assert launched.estimate == pytest.approx(1.5)
+    assert math.log(launched.high / launched.estimate) == pytest.approx(2.947 * math.hypot(0.4 / 40, 0.4 / 60), rel=1e-3)
+
+
 def test_a_host_that_takes_a_launchs_time_longer_proves_nothing_but_far_more_does() -> None:
     honest = {"candidate": (5.0, 4.0), "eager": (9.0, 8.0)}
     assert _series(bound_us=150.0, host=(60.0, 5.0), **honest).overclaimed() is None

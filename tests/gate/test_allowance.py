@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-from kevolve.gate.allowance import DEFAULTS, allowance, excess
+from kevolve.gate.allowance import DEFAULTS, allowance
+from kevolve.gate.figures import excess
+from kevolve.report.values import Figure
 from kevolve.spec.declaration import DeclarationError, build_spec, kernel
 from kevolve.spec.figures import FIGURES, allowance_problems
 from kevolve.spec.inputs import Tensor
@@ -36,8 +38,13 @@ def test_every_figure_that_a_spec_may_name_has_a_default_with_a_reason() -> None
     ],
 )
 def test_a_figure_at_its_allowance_passes_and_one_step_further_fails(name: str, old: float, passes: float, fails: float) -> None:
-    bound = allowance(name, {}).bound(old)
-    assert excess(name, passes, round(bound, 6)) <= 1 < excess(name, fails, round(bound, 6))
+    allowed = allowance(name, {})
+    good, bad = (
+        Figure(name=name, where="sm90", old=old, new=new, allowed=round(allowed.bound(old), 6), least=allowed.least)
+        for new in (passes, fails)
+    )
+    assert (good.beyond, bad.beyond) == (False, True)
+    assert excess(good) <= 1 < excess(bad)
 
 
 def test_a_spec_s_own_factor_takes_the_default_s_place() -> None:
@@ -46,8 +53,8 @@ def test_a_spec_s_own_factor_takes_the_default_s_place() -> None:
 
 
 def test_what_was_not_allowed_at_all_is_infinitely_bad() -> None:
-    assert excess("spills", 4, 0) == math.inf
-    assert excess("compiles", 0, 1) == math.inf
+    assert excess(Figure(name="spills", where="sm90", old=0, new=4, allowed=0)) == math.inf
+    assert excess(Figure(name="compiles", where="sm90", old=1, new=0, allowed=1, least=True)) == math.inf
 
 
 def described(rows: int) -> Tensor:

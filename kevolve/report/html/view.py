@@ -83,7 +83,7 @@ def _verdict(kernel: Kernel, verdict: Verdict) -> Row:
 
 def gate_words(verdict: Verdict) -> str:
     """``slower 0.89x [0.88, 0.90]``, ``grown registers``; the word alone where nothing more is known."""
-    grown = sorted({figure.name for figure in verdict.figures if figure.new > figure.allowed})
+    grown = sorted({figure.name for figure in verdict.figures if figure.beyond})
     more = text.shorten(", ".join(grown), 80) if verdict.verdict == "grown" else text.ratio(verdict.ratio)
     return " ".join(filter(None, (verdict.verdict, more)))
 
