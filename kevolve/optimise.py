@@ -27,6 +27,7 @@ from kevolve.report.record import Environment, Speedup
 from kevolve.search.accept import accept
 from kevolve.search.budget import Budget
 from kevolve.search.header import Header
+from kevolve.search.home_lab import HomeLab
 from kevolve.search.loop import Found, Progress, Search
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
@@ -185,7 +186,7 @@ class Optimiser:
             random.Random(seed),
             operators=(*registered(), *((model.operator,) if model else ())),
             arms={model.operator.name: model.arms} if model else None,
-            lab=pipeline,
+            lab=pipeline or (self._home_lab() if model else None),
             facts=lambda: self._facts(pipeline) if model else {},
             trace=trace,
         )
@@ -247,6 +248,22 @@ class Optimiser:
             seed=run.seed,
             jobs=len(os.sched_getaffinity(0)),
             templates=run.templates,
+        )
+
+    def _home_lab(self) -> HomeLab:
+        """What can be said here of candidates that are timed on another machine."""
+        run = self._run
+        return HomeLab(
+            spec=self._spec,
+            cases=self._cases,
+            target=run.target,
+            device=self._device["name"],
+            arch=self._device.get("arch", ""),
+            workers=run.workers,
+            kept=tuple(counterexamples.load(self._spec)),
+            cache=run.cache,
+            seed=self._plan_seed,
+            jobs=len(os.sched_getaffinity(0)),
         )
 
     def _heard(self, event: Progress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import threading
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kevolve import registry
 from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
@@ -27,6 +25,7 @@ from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
 from kevolve.evaluate.timing import quick
+from kevolve.search.answers import Answers
 from kevolve.search.crew import Evaluated
 from kevolve.search.gate import Gate
 from kevolve.search.node import Proposal
@@ -35,7 +34,6 @@ from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
 _ON_DEVICE = 8  # candidates that have a context
-_REMEMBERED = 256  # sources whose answers are kept
 
 
 @dataclass(slots=True)
@@ -73,8 +71,7 @@ class Pipeline:
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
     baseline_us: dict[str, float] = field(default_factory=dict)  # by case: what the last timing said of the first baseline
-    _known: dict[str, _Known] = field(default_factory=dict, repr=False)
-    _knowing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _known: Answers[_Known] = field(default_factory=lambda: Answers(_Known), repr=False)
     _pooling: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, repr=False)
     _gate: Gate = field(default_factory=Gate, repr=False)
@@ -114,7 +111,7 @@ class Pipeline:
 
     def build(self, language: str, source: str) -> Outcome:
         """See ``Lab``."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy:
             built = self._built(known, language, source, 1)
         if isinstance(built, Outcome):
@@ -123,7 +120,7 @@ class Pipeline:
 
     def check(self, language: str, source: str) -> Outcome:
         """See ``Lab``."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy:
             return self._checked(known, language, source, 1)
 
@@ -146,14 +143,14 @@ class Pipeline:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
         if not self.target.shares_cores:
             return replace(self._finished(proposal.language, proposal.source, cores), proposal=proposal)
-        known = self._of(proposal.language, proposal.source)
+        known = self._known.of(proposal.language, proposal.source)
         with known.busy:
             checked = self._checked(known, proposal.language, proposal.source, cores)
         return proposal if checked.passed else _decided(proposal, checked, 0.0, known.seconds)
 
     def _finished(self, language: str, source: str, cores: int) -> Evaluated:
         """Everything that is not known yet of a source."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy, contextlib.ExitStack() as stack:
             processes: list[Child] = []
             keep = None if self._forks else lambda child: processes.append(stack.enter_context(child))
@@ -164,16 +161,6 @@ class Pipeline:
                 checked = known.timed or checked
             anonymous = Proposal(language=language, source=source, operator="", idea="")
             return _decided(anonymous, checked, known.fitness, known.seconds)
-
-    def _of(self, language: str, source: str) -> _Known:
-        normalised = registry.load("languages", language).normalise(source)
-        key = hashlib.sha256(f"{language}\0{normalised}".encode()).hexdigest()
-        with self._knowing:
-            found = self._known.pop(key, None) or _Known()
-            self._known[key] = found  # the latest last
-            if len(self._known) > _REMEMBERED:
-                del self._known[next(iter(self._known))]
-        return found
 
     def _sharing(self) -> AbstractContextManager[None]:
         return self._gate.shared() if self.target.shares_cores else contextlib.nullcontext()

@@ -126,7 +126,7 @@ class Conversation:
             outcome = self._bench.check()
         except Refused:
             return ""
-        return "" if outcome.passed else outcome_text(outcome)
+        return "" if self._bench.passed else outcome_text(outcome)
 
     # -- in a folder ---------------------------------------------------------------------------------------------------------
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from kevolve.evaluate.outcome import Status
 from kevolve.models import Message, ModelFailed, Reply, Request, Text, ToolCall, Usage
 from kevolve.operators.agent import Agent, Limits
+from kevolve.search.crew import Evaluated
 from kevolve.search.node import Proposal
 from kevolve.search.policies import Step
-from tests.operators.scripted import KERNEL, USAGE, Plain, Scripted, call, calls, context, failing, finish, node, says
+from tests.operators.scripted import KERNEL, USAGE, FakeLab, Plain, Scripted, call, calls, context, failing, finish, node, says
 
 NEW = "// rms_norm: speed 1.9\nint block = 2;\n"
 DRAFT, EXPANSION = Step(parents=()), Step(parents=(1,))
@@ -201,6 +203,22 @@ def test_a_reply_that_was_cut_is_told_to_do_less_at_once():
     model = Scripted(says("```cpp\nint", stop="length"), calls(call("write_kernel", source=NEW)), finish())
     assert propose(model).source == NEW
     assert "cut at its limit of output tokens" in model.told[-3]
+
+
+def test_a_kernel_that_is_timed_on_another_machine_is_kept_and_its_profile_says_what_is_known_here():
+    class Distant(FakeLab):
+        def evaluate(self, language: str, source: str) -> Evaluated:
+            found = super().evaluate(language, source)
+            waits = replace(found.outcome, status=Status.NOT_MEASURED, message="timing waits for the other machine")
+            return replace(found, outcome=waits, fitness=0.0)
+
+    model = Scripted(calls(call("write_kernel", source=NEW), call("time", 2), call("profile", 3)), says("no"), says("no"))
+    made = Agent([model], profiler=lambda *_: "Loops: all vectorised", language=lambda name: Plain())
+    (proposal,) = made.propose(context([node(1)], lab=Distant()), Step(parents=(1,)), 1)
+    assert proposal.source == NEW
+    timed, profiled = (text.partition("\n[left")[0] for text in results(model)[1:3])
+    assert timed == "NOT_MEASURED at stage quick: timing waits for the other machine"
+    assert profiled == f"{timed}\n\nLoops: all vectorised"
 
 
 def test_without_a_lab_nothing_can_be_built_and_the_tools_are_not_offered():
