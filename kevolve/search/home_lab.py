@@ -85,6 +85,10 @@ class HomeLab:
         proposal = Proposal(language=language, source=source, operator="", idea="")
         return Evaluated(proposal=proposal, outcome=outcome, fitness=0.0, seconds=0.0)
 
+    def profile(self, language: str, source: str) -> str:
+        """See ``Lab``: nothing was timed here."""
+        return ""
+
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _answer(self, stage: Callable[[_Known, Language, str], Outcome], language: str, source: str) -> Outcome:

@@ -24,6 +24,7 @@ from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
+from kevolve.evaluate.profiling import profile, profile_text
 from kevolve.evaluate.timing import quick
 from kevolve.search.answers import Answers
 from kevolve.search.crew import Evaluated
@@ -44,6 +45,7 @@ class _Known:
     built: Candidate | Outcome | None = None
     checked: Outcome | None = None
     timed: Outcome | None = None
+    profiled: str | None = None
     fitness: float = 0.0
     seconds: float = 0.0  # spent on it so far
 
@@ -70,6 +72,7 @@ class Pipeline:
     templates: Templates | None = None  # compiled references, for a spec whose first baseline is one; None: compiled for every timing
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
+    profile_timeout_s: float = 60.0
     baseline_us: dict[str, float] = field(default_factory=dict)  # by case: what the last timing said of the first baseline
     _known: Answers[_Known] = field(default_factory=lambda: Answers(_Known), repr=False)
     _pooling: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -127,6 +130,18 @@ class Pipeline:
     def evaluate(self, language: str, source: str) -> Evaluated:
         """See ``Lab``."""
         return self._finished(language, source, 1)
+
+    def profile(self, language: str, source: str) -> str:
+        """See ``Lab``; on the case that is furthest behind, and nothing else is timed meanwhile."""
+        known = self._known.of(language, source)
+        with known.busy:
+            if known.timed is None or not isinstance(known.built, Candidate) or "speedups" not in known.timed.detail:
+                return ""
+            if known.profiled is None:
+                speedups = known.timed.detail["speedups"]
+                case = min((case for case in self.cases if case.id in speedups), key=lambda case: speedups[case.id])
+                known.profiled = self._profiled(known.built, case)
+            return known.profiled
 
     def close(self) -> None:
         """The search is over: an operator's thread that was left behind is given no answers any more, and disturbs no timing."""
@@ -239,6 +254,15 @@ class Pipeline:
             began = time.monotonic()
             known.timed, known.fitness = self._timed(language, candidate, process)
             known.seconds += time.monotonic() - began
+
+    def _profiled(self, candidate: Candidate, case: Case) -> str:
+        with self._gate.alone() if self.target.shares_cores else self._timing:
+            with self._pooling:
+                pool = self.pool(case)
+            found, reasons = profile(
+                self.workers, self.spec, candidate, pool, target=self.target, deadline_s=self.profile_timeout_s, seed=self.seed
+            )
+        return profile_text(found, reasons, case.id)
 
     def _timed(self, language: str, candidate: Candidate, process: Child | None) -> tuple[Outcome, float]:
         """The quick speedup on every case; the first case that cannot be timed decides. ``process``: the one that checked it."""

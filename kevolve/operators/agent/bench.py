@@ -224,7 +224,8 @@ class Bench:
             return outcome_text(outcome)
         more = self._profiler(self.language, self.source, outcome) if self._profiler is not None else ""
         figures = self._figures(outcome, fitness) if outcome.status in MEASURED else outcome_text(outcome)
-        return cut("\n\n".join(part for part in (figures, more) if part), PROFILE_TOKENS, keep="both")
+        counted = self._laboratory().profile(self.language, self.source)
+        return cut("\n\n".join(part for part in (figures, counted, more) if part), PROFILE_TOKENS, keep="both")
 
     def _laboratory(self) -> Lab:
         if self._lab is None:

@@ -205,6 +205,13 @@ def test_a_reply_that_was_cut_is_told_to_do_less_at_once():
     assert "cut at its limit of output tokens" in model.told[-3]
 
 
+def test_a_profile_holds_what_profilers_counted_beside_what_compilers_say():
+    model = Scripted(calls(call("write_kernel", source=NEW + "// counted\n"), call("profile", 2)), finish())
+    assert propose(model, agent={"profiler": lambda *_: "Loops: all vectorised"}).problem == ""
+    profiled = results(model)[1]
+    assert profiled.index("Fitness 1.9") < profiled.index("perf stat, per call over 20 calls:") < profiled.index("Loops: all vectorised")
+
+
 def test_a_kernel_that_is_timed_on_another_machine_is_kept_and_its_profile_says_what_is_known_here():
     class Distant(FakeLab):
         def evaluate(self, language: str, source: str) -> Evaluated:
