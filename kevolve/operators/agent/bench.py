@@ -25,6 +25,8 @@ MEASURED = (Status.PASSED, Status.TOO_SLOW)
 _STANDS = (Status.PASSED, Status.NOT_MEASURED)  # nothing speaks against the kernel, as far as can be told here
 _JSON: Mapping[str, tuple[type, ...]] = {"string": (str,), "number": (int, float), "integer": (int,)}
 
+_TOLD_OF = ("write_kernel", "edit_kernel", "compile", "run_development_plan", "time", "profile")  # tools whose answers carry warnings
+
 Profiler: TypeAlias = Callable[[str, str, Outcome], str]  # (language, source, outcome of the evaluation) -> what else is known
 
 
@@ -82,8 +84,12 @@ class Bench:
         known: Mapping[str, int] | None = None,
         parent_fitness: float = 0.0,
         profiler: Profiler | None = None,
+        warned: Callable[[str], str] = lambda source: "",
     ) -> None:
-        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256."""
+        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256.
+
+        ``warned``: what is odd about a text that is a kernel all the same; told once of each text's oddities.
+        """
         self.language, self.source, self.begun_with = language, source, source
         self.finish: Finish | None = None
         self.passed = False  # what the lab said last
@@ -91,6 +97,7 @@ class Bench:
         self._spec, self._baseline, self._facts = spec, baseline, facts
         self._lab, self._library, self._scope = lab, library, scope
         self._known, self._parent_fitness, self._profiler = dict(known or {}), parent_fitness, profiler
+        self._warned, self._last_warning = warned, warned(source)  # the prompt told of the parent's
         self._fittest: tuple[float, str] = (0.0, "")
         self._right = ""  # the last kernel that nothing spoke against
 
@@ -121,9 +128,17 @@ class Bench:
                 raise Refused(f"the arguments of {call.name} could not be read: {one_line(call.problem, 300)}; expected {_expected(tool)}")
             _check(tool, call.arguments)
             text: str = getattr(self, f"_{call.name}")(**call.arguments)
-            return Answered(text=text)
+            return Answered(text="\n".join(filter(None, (text, self._new_warning() if call.name in _TOLD_OF else ""))))
         except (Refused, EditFailed) as refusal:
             return Answered(text=str(refusal), failed=True)
+
+    def _new_warning(self) -> str:
+        """What is odd about the kernel as it lies here, unless that was told."""
+        warning = self._warned(self.source)
+        if warning == self._last_warning:
+            return ""
+        self._last_warning = warning
+        return warning
 
     # -- writing -----------------------------------------------------------------------------------------------------------
 

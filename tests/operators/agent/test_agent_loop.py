@@ -205,6 +205,18 @@ def test_a_reply_that_was_cut_is_told_to_do_less_at_once():
     assert "cut at its limit of output tokens" in model.told[-3]
 
 
+def test_marked_lines_that_cannot_be_tuned_come_back_as_a_warning_once():
+    odd = NEW + "constexpr int lanes = 3;  // tune: 2, 4, 8\n"
+    mended = call("edit_kernel", 4, search="lanes = 3;", replace="lanes = 2;")
+    model = Scripted(calls(call("write_kernel", source=odd), call("compile", 2), call("time", 3), mended), finish())
+    proposal = propose(model)
+    written, compiled, timed, edited = (text.partition("\n[left")[0] for text in results(model))
+    reason = "line 3: lanes: expected its value 3 among those listed (2, 4, 8)"
+    assert written == f"Written: 3 lines.\nWarning: lines marked `tune:` that no tuner can use:\n{reason}"
+    assert not any("Warning" in text for text in (compiled, timed, edited))
+    assert reason in proposal.transcript
+
+
 def test_a_profile_holds_what_profilers_counted_beside_what_compilers_say():
     model = Scripted(calls(call("write_kernel", source=NEW + "// counted\n"), call("profile", 2)), finish())
     assert propose(model, agent={"profiler": lambda *_: "Loops: all vectorised"}).problem == ""
