@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kevolve import registry
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.floor import floor_us
+from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
@@ -277,11 +277,11 @@ class Optimiser:
         if pipeline is None:
             return self._spool.facts() if self._spool is not None else {}
         peaks = self._run.peaks
-        cases: dict[str, dict[str, float]] = {}
+        cases: dict[str, dict[str, Any]] = {}
         for case in self._cases:
-            known = {"baseline_us": pipeline.baseline_us.get(case.id)}
-            known["floor_us"] = floor_us(self._spec.work(**case.values), peaks) if self._spec.work is not None else None
-            cases[case.id] = {name: value for name, value in known.items() if value is not None}
+            cases[case.id] = light(self._spec.work(**case.values), peaks) if self._spec.work is not None else {}
+            if case.id in pipeline.baseline_us:
+                cases[case.id]["baseline_us"] = pipeline.baseline_us[case.id]
         return {"cases": cases, "device": dict(self._run.target.device()), "peaks": asdict(peaks)}
 
     def _pool(self, case: Case) -> Pool:
