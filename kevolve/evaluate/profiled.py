@@ -54,7 +54,8 @@ def _run(folder: Path, job: Mapping[str, Any]) -> None:
     """Load the candidate, make its contents, call it under the profiler; what it raises is left in a file."""
     from kevolve.evaluate import sandbox, server, worker
 
-    sandbox.leave_network()
+    late = bool(job["needs_network"])
+    network = "" if late else sandbox.leave_network()
     server.prepare(job["target"], job["language"], job["sys_path"])
     from kevolve import registry
 
@@ -73,6 +74,8 @@ def _run(folder: Path, job: Mapping[str, Any]) -> None:
     pool = os.open(folder / POOL, os.O_RDONLY)
     try:
         answer = worker.COMMANDS["enter"](state, {"target": job["target"], "stage": "time"}, ())
+        if late and (network := sandbox.leave_network()) != "namespace":  # the tool is connected by now
+            raise PermissionError(f"network {network}: a kernel is not run beside a tool that needs it")
         answer = worker.COMMANDS["load_candidate"](state, job["candidate"], ())
         answer = {"calls": _called(state, job, pool, profiler, scratch)}
     except Exception as error:  # noqa: BLE001  a candidate may raise anything

@@ -62,7 +62,7 @@ def _profiled(
         (folder / SCRATCH).mkdir()
         _copy(pool, folder / POOL)
         job = _job(workers, spec, candidate, pool, target, seed) | {"profiler": profiler.name, "command": list(profiler.command(folder))}
-        job |= {"deadline_s": deadline_s, "cpu_s": int(deadline_s * (os.cpu_count() or 1)) + 1}
+        job |= {"needs_network": profiler.needs_network, "deadline_s": deadline_s, "cpu_s": int(deadline_s * (os.cpu_count() or 1)) + 1}
         (folder / JOB).write_text(json.dumps(job))
         _supervised(folder, job, workers.environment(target, candidate.language))
         return profiler.read(folder, calls=_calls(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 import time
@@ -30,6 +29,7 @@ from kevolve.search.answers import Answers
 from kevolve.search.crew import Evaluated
 from kevolve.search.gate import Gate
 from kevolve.search.node import Proposal
+from kevolve.search.rough import rough
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
@@ -292,16 +292,7 @@ class Pipeline:
             speedups[case.id] = timed.fitness
             if timed.baseline_us is not None:
                 self.baseline_us[case.id] = timed.baseline_us
-        fitness = math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
-        least = {case.id: self.spec.least_speedup(case) for case in self.cases}
-        slowest = min(speedups, key=lambda case: speedups[case] / least[case])
-        passed = speedups[slowest] >= least[slowest]
-        outcome = Outcome(
-            status=Status.PASSED if passed else Status.TOO_SLOW,
-            stage=Stage.QUICK,
-            message=f"{fitness:.2f}x" + ("" if passed else f", {slowest} {speedups[slowest]:.2f}x of {least[slowest]:g}x"),
-            detail={"speedups": speedups},
-        )
+        outcome, fitness = rough(speedups, {case.id: self.spec.least_speedup(case) for case in self.cases})
         return _with_resources(outcome, candidate), fitness
 
 

@@ -41,6 +41,7 @@ class NsightCompute:
 
     name = "Nsight Compute"
     most_calls = 1
+    needs_network = True
 
     def __init__(self, *, program: str = "ncu") -> None:
         self._program = program
@@ -131,6 +132,7 @@ class TorchProfiler:
 
     name = "torch.profiler"
     most_calls = 20
+    needs_network = False
 
     def missing(self) -> str | None:
         """It is part of torch."""

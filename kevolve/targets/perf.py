@@ -41,6 +41,7 @@ class Perf:
 
     name = "perf stat"
     most_calls = 200
+    needs_network = False
 
     def __init__(self, *, paranoid: Path = _PARANOID, program: str = "perf") -> None:
         self._paranoid, self._program = paranoid, program

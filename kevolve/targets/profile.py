@@ -82,6 +82,7 @@ class Profiler(Protocol):
 
     name: str
     most_calls: int  # that are worth watching: a tool that replays every kernel many times needs one
+    needs_network: bool  # to its own part inside the process; then the kernel is loaded once they are connected, and cut off
 
     def missing(self) -> str | None:
         """None where it can be tried, else the reason."""

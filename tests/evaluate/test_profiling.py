@@ -31,8 +31,8 @@ class Silent:
     name = Perf.name
     most_calls = 7
 
-    def __init__(self, missing: str | None = None) -> None:
-        self._missing = missing
+    def __init__(self, missing: str | None = None, *, needs_network: bool = False) -> None:
+        self._missing, self.needs_network = missing, needs_network
 
     def missing(self) -> str | None:
         return self._missing
