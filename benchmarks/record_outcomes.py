@@ -48,7 +48,7 @@ RECORD = ROOT / "tests" / "knowledge" / "diagnoses.jsonl"
 SEED = 20261121
 CHECK_S, COMPILE_S = 120.0, 120.0
 _INTERPRETED, _SWEPT = 1 << 12, 37  # elements of a draw, draws of the sweep
-# The operator's families, as `kevolve.knowledge.families` would have them from its trace.
+# The operator's families, as `kevolve.operators.agent.families` has them from its trace.
 FAMILIES = {
     "rms_norm": ("normalisation", "reduction"),
     "rms_norm_backward": ("normalisation", "reduction"),

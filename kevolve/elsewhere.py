@@ -10,50 +10,32 @@ from pathlib import Path
 
 from kevolve import registry
 from kevolve.evaluate import counterexamples
-from kevolve.evaluate.ahead import compile_ahead, shapes
+from kevolve.evaluate.ahead import Shapes, shapes
 from kevolve.evaluate.build import build, refused_text
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Workers
+from kevolve.evaluate.deviceless import SMALL_ELEMENTS, can_compile, compiled_for, compiles_for, stand_in
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import held, make_plan, of_draws
-from kevolve.languages import BuildError, BuildsFor, CompilesAhead, Language
+from kevolve.languages import BuildsFor, Language
 from kevolve.search.accept import KernelFile
 from kevolve.spec.spec import Draw, Spec
 from kevolve.targets import Target
-
-_SMALL_ELEMENTS = 1 << 15  # of the draws that are compiled for, as an interpreter's
 
 
 def architectures(target: Target) -> tuple[str | None, ...]:
     """For which architectures kernel files stand for the target here: its device's, else none in particular or any it compiles for."""
     if target.missing() is None:
         return (target.device().get("arch"),)
-    return (None, *_compiles_for(target))
+    return (None, *compiles_for(target))
 
 
 def planned(target: Target, language: Language) -> str:
     """What the property item does with a kernel where there is no device, in words; empty where that is nothing."""
     other = stand_in(target, language)
     parts = [f"checks it on target {other.name}"] if other is not None else []
-    parts += [f"compiles it for {', '.join(_compiles_for(target))}"] if _can_compile(target, language) else []
+    parts += [f"compiles it for {', '.join(compiles_for(target))}"] if can_compile(target, language) else []
     return " and ".join(parts)
-
-
-def _compiles_for(target: Target) -> tuple[str, ...]:
-    return tuple(getattr(target, "compiles_for", ()))
-
-
-def stand_in(target: Target, language: Language) -> Target | None:
-    """The target that checks these kernels instead, where there is one."""
-    name = getattr(target, "checks_elsewhere", None)
-    if name is None:
-        return None
-    other: Target = registry.load("targets", name)
-    return other if language.name in other.languages and other.missing() is None else None
-
-
-def _can_compile(target: Target, language: Language) -> bool:
-    return isinstance(language, CompilesAhead | BuildsFor) and language.missing() is None and bool(_compiles_for(target))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +72,15 @@ class Elsewhere:
         other = stand_in(self.target, language)
         if other is not None:
             yield self._checked(other)
-        arches = (self.file.arch,) if self.file.arch is not None else _compiles_for(self.target)
-        if isinstance(language, BuildsFor) and _can_compile(self.target, language):
-            with ThreadPoolExecutor(max_workers=self.jobs) as pool:
-                yield from pool.map(partial(self._built_for, language), arches)
-        elif _can_compile(self.target, language):
-            yield from (self._specialised(arch) for arch in arches)
+        arches = (self.file.arch,) if self.file.arch is not None else compiles_for(self.target)
+        if not can_compile(self.target, language):
+            return
+        compiled = partial(self._compiled, language, self._wanted(language))
+        if not isinstance(language, BuildsFor):
+            yield from map(compiled, arches)  # each starts several compilers itself
+            return
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+            yield from pool.map(compiled, arches)
 
     def _checked(self, other: Target) -> Outcome:
         """The other target's property plan."""
@@ -116,35 +101,29 @@ class Elsewhere:
         what = "the draw" if self.replay is not None else f"{outcome.detail.get('draws')} draws"
         return _passed(f"right on {what} on target {other.name}")
 
-    def _built_for(self, language: BuildsFor, arch: str) -> Outcome:
-        try:
-            language.build_for(self.file.source, arch=arch, cache=self.cache, timeout_s=self.compile_timeout_s)
-        except BuildError as error:
-            return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=f"does not compile for {arch}: {error}")
-        return _passed(f"compiled for {arch}")
-
-    def _specialised(self, arch: str) -> Outcome:
-        """Compiled for the cases and for small draws."""
-        built = build(
-            self.file.source, self.file.language, spec=self.spec, target=self.target, cache=self.cache, timeout_s=self.compile_timeout_s
-        )
-        if isinstance(built, Outcome):
-            return built
-        plan = make_plan(self.spec, seed=self.seed, cap=_SMALL_ELEMENTS)
-        small = shapes(self.spec, self.spec.cases, plan)
-        compiled = compile_ahead(
-            self.workers,
-            self.spec,
-            built,
-            small,
+    def _compiled(self, language: Language, wanted: Shapes, arch: str) -> Outcome:
+        """Compiled for one architecture."""
+        compiled = compiled_for(
+            arch,
+            self.file.source,
+            language,
+            wanted,
+            workers=self.workers,
+            spec=self.spec,
             target=self.target,
-            arch=arch,
-            deadline_s=self.compile_timeout_s,
+            cache=self.cache,
+            timeout_s=self.compile_timeout_s,
             jobs=self.jobs,
         )
         if isinstance(compiled, Outcome):
             return compiled
-        return _passed(f"compiled for {arch} ({compiled.ahead})")
+        return _passed(f"compiled for {arch}{f' ({compiled.ahead})' if compiled.ahead else ''}")
+
+    def _wanted(self, language: Language) -> Shapes:
+        """The cases and small draws, where kernels are specialised by them."""
+        if isinstance(language, BuildsFor):
+            return Shapes(layouts=(), timed=0)
+        return shapes(self.spec, self.spec.cases, make_plan(self.spec, seed=self.seed, cap=SMALL_ELEMENTS))
 
 
 def _passed(message: str) -> Outcome:

@@ -7,7 +7,7 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kevolve import registry
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.floor import floor_us
+from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement, timed_pool
@@ -27,6 +27,7 @@ from kevolve.report.record import Environment, Speedup
 from kevolve.search.accept import accept
 from kevolve.search.budget import Budget
 from kevolve.search.header import Header
+from kevolve.search.home_lab import HomeLab
 from kevolve.search.loop import Found, Progress, Search
 from kevolve.search.node import Node, Proposal
 from kevolve.search.pipeline import Pipeline
@@ -37,7 +38,9 @@ from kevolve.spool import evaluator
 from kevolve.store.graph_store import GraphStore
 
 if TYPE_CHECKING:
+    from kevolve.operators.trace import Trace
     from kevolve.run import Run
+    from kevolve.search.crew import Operation
     from kevolve.spool.spool import Graded, Spool
 
 DEFAULT = Budget(evaluations=6, minutes=1.5, stall=3)
@@ -153,66 +156,85 @@ class Optimiser:
     # -- searching -------------------------------------------------------------------------------------------------
 
     def _search(self, store: GraphStore) -> Found:
-        run, spec = self._run, self._spec
-        seed = run.settings.seed if run.settings.seed is not None else 0
-        model = run.model
+        run, spec, seed = self._run, self._spec, self._run.settings.seed or 0
         self._number = store.start_run(arguments=sys.argv[1:], environment=dict(self._device))
-        pipeline = self._searched = self._pipeline() if self._spool is None else None
-        evaluate = pipeline or self._spool
+        self._searched = self._started() if self._spool is None else None
+        evaluate = self._searched or self._spool
         assert evaluate is not None, "one of both is there"
-        shared = run.target.shares_cores and pipeline is not None
-        if pipeline is not None:
-            self._resources.callback(pipeline.close)
-            for case in self._cases if not shared else ():  # now, so that the compiled baseline is made beside the search
-                self._pool(case)
-        target = f"{run.target.name}: {self._device['name']}"  # a fitness measured on another device says nothing here
         trace = traced(spec, run.target.name)
         known = about(spec, self._cases, trace().outputs)
-        relatives = inherited(
-            store,
+        return Search(
             spec=spec.nodeid,
             spec_hash=spec.hash,
-            target=target,
-            about=known,
-            languages=self._languages,
-            most=3 if model else 2,  # a short search must not spend itself on old kernels
-        )
-        if model and pipeline is not None:
-            _ = run.peaks  # now, while nothing else runs
-        operations = bind(
-            spec,
-            run.target.name,
-            random.Random(seed),
-            operators=(*registered(), *((model.operator,) if model else ())),
-            arms={model.operator.name: model.arms} if model else None,
-            lab=pipeline,
-            facts=lambda: self._facts(pipeline) if model else {},
-            trace=trace,
-        )
-        default = MODELLED if model or self._spool is not None else DEFAULT if shared else DEVICE
-        budget = Budget.parse(run.settings.budget, default)
-        search = Search(
-            spec=spec.nodeid,
-            spec_hash=spec.hash,
-            target=target,
+            target=self._where,
             languages=self._languages,
             run=self._number,
             store=store,
             policy=registry.load("policies", run.settings.policy),
             policy_name=run.settings.policy,
-            operators=operations,
+            operators=self._operations(trace, seed),
             evaluate=evaluate,
             normalise=lambda name, source: registry.load("languages", name).normalise(source),
-            budget=budget,
+            budget=self._budget(),
             monotonic=time.monotonic,
             listener=self._heard,
-            seeds=(*self._seeds(), *relatives),
+            seeds=(*self._seeds(), *self._relatives(store, known)),
             in_flight=IN_FLIGHT,
-            rounds=1 if shared else ROUNDS,
+            rounds=1 if self._shares_cores else ROUNDS,
             seed=seed,
             about=known,
+        ).run()
+
+    @property
+    def _where(self) -> str:
+        """A fitness measured on another device says nothing here."""
+        return f"{self._run.target.name}: {self._device['name']}"
+
+    @property
+    def _shares_cores(self) -> bool:
+        """Whether compiling disturbs what is timed."""
+        return self._spool is None and self._run.target.shares_cores
+
+    def _started(self) -> Pipeline:
+        """What evaluates here, and what must be measured or made before the search begins."""
+        pipeline = self._pipeline()
+        self._resources.callback(pipeline.close)
+        for case in self._cases if not self._shares_cores else ():  # now, so that the compiled baseline is made beside the search
+            self._pool(case)
+        if self._run.model:
+            _ = self._run.peaks  # now, while nothing else runs
+        return pipeline
+
+    def _relatives(self, store: GraphStore, known: Mapping[str, Any]) -> Sequence[Proposal]:
+        """The best kernels of earlier searches of the same operator."""
+        return inherited(
+            store,
+            spec=self._spec.nodeid,
+            spec_hash=self._spec.hash,
+            target=self._where,
+            about=known,
+            languages=self._languages,
+            most=3 if self._run.model else 2,  # a short search must not spend itself on old kernels
         )
-        return search.run()
+
+    def _operations(self, trace: Callable[[], Trace], seed: int) -> tuple[Operation, ...]:
+        """The operators, and with models the one that asks them."""
+        model, pipeline = self._run.model, self._searched
+        return bind(
+            self._spec,
+            self._run.target.name,
+            random.Random(seed),
+            operators=(*registered(), *((model.operator,) if model else ())),
+            arms={model.operator.name: model.arms} if model else None,
+            lab=pipeline or (self._home_lab() if model else None),
+            facts=lambda: self._facts(pipeline) if model else {},
+            trace=trace,
+        )
+
+    def _budget(self) -> Budget:
+        """The user's, completed by what is usual for such a search."""
+        long = self._run.model is not None or self._spool is not None
+        return Budget.parse(self._run.settings.budget, MODELLED if long else DEFAULT if self._shares_cores else DEVICE)
 
     def _learn(self, found: Found) -> None:
         """With a model, write back what the search taught."""
@@ -249,6 +271,22 @@ class Optimiser:
             templates=run.templates,
         )
 
+    def _home_lab(self) -> HomeLab:
+        """What can be said here of candidates that are timed on another machine."""
+        run = self._run
+        return HomeLab(
+            spec=self._spec,
+            cases=self._cases,
+            target=run.target,
+            device=self._device["name"],
+            arch=self._device.get("arch", ""),
+            workers=run.workers,
+            kept=tuple(counterexamples.load(self._spec)),
+            cache=run.cache,
+            seed=self._plan_seed,
+            jobs=len(os.sched_getaffinity(0)),
+        )
+
     def _heard(self, event: Progress) -> None:
         """Tell whoever watches; that a model is given up is a line of its own."""
         follow(self._progress, self._spec.name)(event)
@@ -260,11 +298,11 @@ class Optimiser:
         if pipeline is None:
             return self._spool.facts() if self._spool is not None else {}
         peaks = self._run.peaks
-        cases: dict[str, dict[str, float]] = {}
+        cases: dict[str, dict[str, Any]] = {}
         for case in self._cases:
-            known = {"baseline_us": pipeline.baseline_us.get(case.id)}
-            known["floor_us"] = floor_us(self._spec.work(**case.values), peaks) if self._spec.work is not None else None
-            cases[case.id] = {name: value for name, value in known.items() if value is not None}
+            cases[case.id] = light(self._spec.work(**case.values), peaks) if self._spec.work is not None else {}
+            if case.id in pipeline.baseline_us:
+                cases[case.id]["baseline_us"] = pipeline.baseline_us[case.id]
         return {"cases": cases, "device": dict(self._run.target.device()), "peaks": asdict(peaks)}
 
     def _pool(self, case: Case) -> Pool:

@@ -22,7 +22,7 @@ from typing import Any
 
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.floor import floor_us
+from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.report.progress import Listener
@@ -139,8 +139,8 @@ class Measuring:
         The device's peaks are measured now, while nothing else runs, and kept; the cases' floors follow where the spec says its work.
         """
         peaks, work = self._run.peaks, self._spec.work
-        floors = {case.id: floor_us(work(**case.values), peaks) for case in self._spec.cases} if work is not None else {}
-        facts = {"peaks": asdict(peaks), "cases": {case: {"floor_us": floor} for case, floor in floors.items() if floor is not None}}
+        known = {case.id: light(work(**case.values), peaks) for case in self._spec.cases} if work is not None else {}
+        facts = {"peaks": asdict(peaks), "cases": {case: each for case, each in known.items() if each}}
         environment = replace(self._run.environment, commit=None)  # the folder is none of a repository's
         return {"record": Record(environment=environment).to_json(), "device": dict(self._run.target.device()), "facts": facts}
 

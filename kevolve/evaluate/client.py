@@ -94,7 +94,7 @@ class Workers:
 
         Raises ``ServerFailed`` when the environment cannot run a server at all.
         """
-        environment = self._environment(target, language)
+        environment = self.environment(target, language)
         for _ in range(2):  # a server that died since it was last used is replaced once
             server = self._server(target, language, environment)
             with contextlib.suppress(ServerFailed):
@@ -121,7 +121,7 @@ class Workers:
         """What confines an untrusted candidate here, by name, as the system answered when asked for it."""
         with self.child(target=target, language=language) as child:
             confined = child.call("confine", deadline_s=_FORK_S).fields["isolation"]
-        server = self._server(target, language, self._environment(target, language))
+        server = self._server(target, language, self.environment(target, language))
         return {**(server.isolation or {}), **confined}
 
     def close(self) -> None:
@@ -156,10 +156,25 @@ class Workers:
         path.mkdir()
         return path
 
-    def _environment(self, target: Target, language: str) -> dict[str, str]:
+    @property
+    def sys_path(self) -> list[str]:
+        """Where references and targets are imported from."""
+        return list(self._sys_path)
+
+    def environment(self, target: Target, language: str) -> dict[str, str]:
+        """What a process of this target and language has in its environment, and nothing else of ours."""
         clean = {"PATH": os.defpath, "HOME": str(self._scratch), "LANG": "C.UTF-8", "USER": "kevolve"}
         clean["TORCHINDUCTOR_CACHE_DIR"] = str(self._compile_cache)
         return clean | dict(target.environment(language))
+
+    def confinement(self, target: Target) -> dict[str, Any]:
+        """What a child of this target may do, as its ``fields`` say it."""
+        return {
+            "limits": self.limits.to_json(),
+            "address_space": getattr(target, "limits_address_space", True),
+            "programs": getattr(target, "starts_programs", False),
+            "writes": getattr(target, "writes", None),
+        }
 
     def _server(self, target: Target, language: str, environment: Mapping[str, str]) -> ForkServer:
         key = (target.name, language, *sorted(environment.items()))
@@ -174,14 +189,7 @@ class Workers:
 
     def _fork(self, server: ForkServer, target: Target) -> Child:
         parts = _Parts(self.folder())
-        fields = {
-            "scratch": str(parts.folder),
-            "limits": self.limits.to_json(),
-            "server": server.pid,
-            "address_space": getattr(target, "limits_address_space", True),
-            "programs": getattr(target, "starts_programs", False),
-            "writes": getattr(target, "writes", None),
-        }
+        fields = {"scratch": str(parts.folder), "server": server.pid, **self.confinement(target)}
         try:
             pid = server.ask("fork", parts.theirs, **fields)["pid"]
         except ServerFailed:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from kevolve.evaluate.floor import parts_us
+from kevolve.evaluate.floor import BOUNDS, parts_us
 from kevolve.languages.diagnostics import AT, diagnostics, is_own
 from kevolve.spec.spec import Work
 from kevolve.targets import Peaks
 
-__all__ = ["Loop", "Position", "diagnostics", "loops", "loops_text", "position"]
+__all__ = ["Loop", "Position", "diagnostics", "light", "loops", "loops_text", "position"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,34 +59,43 @@ def loops_text(found: Sequence[Loop], source: str) -> str:
 # ---- where the time lies on the roofline
 
 
+def light(work: Work, peaks: Peaks) -> dict[str, Any]:
+    """What may be told of a case's work as JSON: ``floor_us``, its least time, and ``bound``, what that is spent on.
+
+    Empty where a peak that the work needs was not measured.
+    """
+    parts = parts_us(work, peaks)
+    known = [(name, part) for name, part in parts.items() if part is not None]
+    if len(known) != len(parts):
+        return {}
+    bound, floor = max(known, key=lambda item: item[1])
+    return {"floor_us": floor, "bound": bound}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A time beside the least that its work can take. ``bound``: what that least time is spent on.
+    """A time beside the least that its work can take. ``bound``: what that least time is spent on; empty where nobody knows."""
 
-    ``fraction`` of the speed of light that is reached; ``parts_us``: the least time for each kind of work.
-    """
-
-    bound: str
-    fraction: float
+    time_us: float
     floor_us: float
-    median_us: float
-    parts_us: tuple[tuple[str, float], ...]
+    bound: str = ""
+
+    @property
+    def fraction(self) -> float:
+        """Of the speed of light."""
+        return self.floor_us / self.time_us
 
     @property
     def text(self) -> str:
         """For the kernel's author."""
-        parts = ", ".join(f"{name} {part:.3g}" for name, part in self.parts_us if part)
-        return (
-            f"{self.median_us:.3g} µs; the speed of light is {self.floor_us:.3g} µs ({self.fraction:.0%} reached), bound by {self.bound}"
-            f" (least µs for each: {parts})"
-        )
+        bound = f", bound by {self.bound}" if self.bound else ""
+        return f"{self.fraction:.0%} of the speed of light ({self.floor_us:.3g} us{bound})"
 
 
-def position(work: Work, peaks: Peaks, median_us: float) -> Position | None:
-    """Where a time lies; None where a peak that the work needs was not measured."""
-    parts = parts_us(work, peaks)
-    known = [(name, part) for name, part in parts.items() if part is not None]
-    if len(known) != len(parts) or median_us <= 0:
+def position(known: Mapping[str, Any], time_us: float) -> Position | None:
+    """Where a time lies, from what is ``known`` of its case (as ``light`` says it); None where its floor is not."""
+    floor = known.get("floor_us")
+    if not isinstance(floor, int | float) or floor <= 0 or time_us <= 0:
         return None
-    bound, floor = max(known, key=lambda item: item[1])
-    return Position(bound=bound, fraction=floor / median_us, floor_us=floor, median_us=median_us, parts_us=tuple(known))
+    bound = known.get("bound")
+    return Position(time_us=time_us, floor_us=floor, bound=bound if bound in BOUNDS else "")

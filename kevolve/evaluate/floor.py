@@ -12,6 +12,8 @@ from kevolve.targets import Peaks
 if TYPE_CHECKING:
     from torch import Tensor
 
+BOUNDS = ("memory", "compute", "latency", "launch")  # what a least time is spent on
+
 
 def case_work(spec: Spec, case: Case, inputs: Sequence[Any], outputs: Iterable[Any], *, unread: frozenset[str] = frozenset()) -> Work:
     """The least work of a case: what the spec's ``work=`` says, else every input read once and every output written once.
@@ -47,15 +49,14 @@ def floor_us(work: Work, peaks: Peaks) -> float | None:
 
 def parts_us(work: Work, peaks: Peaks) -> dict[str, float | None]:
     """The least time for each kind of work, in microseconds; None where its peak was not measured."""
-    parts = {
-        "memory": _seconds(work.bytes, at(peaks.bandwidth, work.bytes)),
-        "compute": _seconds(work.operations, peaks.operations.get(work.dtype)),
-        "latency": _seconds(
-            work.random_accesses, at(peaks.random_accesses, work.bytes if work.random_bytes is None else work.random_bytes)
-        ),
-        "launch": None if peaks.empty_call_us is None else peaks.empty_call_us / 1e6,
-    }
-    return {name: None if part is None else part * 1e6 for name, part in parts.items()}
+    random_bytes = work.bytes if work.random_bytes is None else work.random_bytes
+    parts = (
+        _seconds(work.bytes, at(peaks.bandwidth, work.bytes)),
+        _seconds(work.operations, peaks.operations.get(work.dtype)),
+        _seconds(work.random_accesses, at(peaks.random_accesses, random_bytes)),
+        None if peaks.empty_call_us is None else peaks.empty_call_us / 1e6,
+    )
+    return {name: None if part is None else part * 1e6 for name, part in zip(BOUNDS, parts, strict=True)}
 
 
 def _seconds(amount: float, rate: float | None) -> float | None:

@@ -265,7 +265,7 @@ def _become_fork(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[in
     serve(state)
 
 
-_COMMANDS: dict[str, Callable[[WorkerState, Mapping[str, Any], tuple[int, ...]], dict[str, Any]]] = {
+COMMANDS: dict[str, Callable[[WorkerState, Mapping[str, Any], tuple[int, ...]], dict[str, Any]]] = {
     "ping": _ping,
     "enter": _enter,
     "confine": _confine,
@@ -306,9 +306,9 @@ def _answer(state: WorkerState, message: Message) -> tuple[dict[str, Any], tuple
         from kevolve.evaluate import referee  # here: only one process of a run needs it
 
         return referee.handle(state, arguments, message.fds), ()
-    if command not in _COMMANDS:
-        raise ValueError(f"unknown command {command!r}; expected {', '.join(_COMMANDS)} or time_…")
-    return _COMMANDS[command](state, arguments, message.fds), ()
+    if command not in COMMANDS:
+        raise ValueError(f"unknown command {command!r}; expected {', '.join(COMMANDS)} or time_…")
+    return COMMANDS[command](state, arguments, message.fds), ()
 
 
 def _failure(state: WorkerState, error: BaseException) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kevolve.elsewhere import stand_in
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Workers
+from kevolve.evaluate.deviceless import stand_in
 from kevolve.evaluate.outcome import Outcome
 from kevolve.files import write_atomically
 from kevolve.gate.compiled import Laid, compiled, laid_out

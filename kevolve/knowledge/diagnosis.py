@@ -64,7 +64,7 @@ def diagnose(
     """Diagnose where ``step`` begins.
 
     ``device``: as ``Target.device()`` says. ``facts``: ``{"cases": {case_id: {"baseline_us", "floor_us", "bound"}}, "peaks": {…}}``,
-    each where it is known. ``families``: of the operator (``families.families_of``). Parents that the graph lacks are passed over.
+    each where it is known. ``families``: of the operator (``agent.families``). Parents that the graph lacks are passed over.
     """
     vendor, architectures = device_scope(device)
     node = _worked_from(graph, step)

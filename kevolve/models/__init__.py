@@ -85,10 +85,31 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a command did in its folder: (kind, kernel) of each evaluation that it was answered, in order, and texts of files it left."""
+
+    evaluations: tuple[tuple[str, str], ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class Desk(Protocol):
+    """The folder of a request as its owner sees it, so that an exchange can be recorded and told again."""
+
+    def done(self) -> Work:
+        """What was done; nothing is answered any more."""
+        ...
+
+    def redo(self, work: Work) -> None:
+        """Do the same without a command: evaluations are made anew, files written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One exchange. ``system`` and the first message are the stable prefix that prompt caching lives on.
 
     ``workspace``: a folder with the files and the evaluation command, for models that work in one (a coding agent's command).
+    ``desk``: the same folder for who records the exchange, or answers from a record.
     """
 
     system: str
@@ -97,6 +118,7 @@ class Request:
     max_output_tokens: int = 16_000
     deadline_s: float = 600.0
     workspace: Path | None = None
+    desk: Desk | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import Any, Literal
 
 from kevolve.models import Message, Part, Reply, Request, Text, Tool, ToolCall, ToolResult, Usage
-from kevolve.models.openai_responses import arguments_text, result_text
+from kevolve.models.openai_exchange import arguments_text, result_text, stream, usage_of
 from kevolve.models.prices import Price, priced
-from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, tool_call
 
 PROVIDER = "openai-chat"
 
@@ -36,20 +36,11 @@ class OpenAIChat:
         """One exchange. Raises ``ModelFailed``."""
         answer, started = _Answer(), time.perf_counter()
         body = _body(request, self.model)
-        receive(
+        stream(
             answer,
-            sdk=self.sdk,
-            client=lambda transport: self.sdk.AsyncOpenAI(
-                api_key=self.api_key,
-                base_url=self.base_url,
-                http_client=transport,
-                max_retries=self.patience.max_retries,
-                timeout=timeout(self.sdk, self.patience, request.deadline_s),
-            ),
-            create=lambda client: client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}),
-            name=self.name,
+            self,
+            lambda client: client.chat.completions.create(**body, stream=True, stream_options={"include_usage": True}),
             deadline_s=request.deadline_s,
-            hide=self.hide,
         )
         return answer.reply(self.price, seconds=time.perf_counter() - started)
 
@@ -86,15 +77,8 @@ class _Answer:
         return self.complete and bool(self._usage)
 
     def usage(self) -> Usage:
-        """The server's input includes what it had cached: here they are apart."""
-        details = self._usage.get("prompt_tokens_details", {})
-        cached, written = details.get("cached_tokens", 0), details.get("cache_write_tokens", 0)
-        return Usage(
-            input_tokens=max(0, self._usage.get("prompt_tokens", 0) - cached - written),
-            cached_tokens=cached,
-            cache_write_tokens=written,
-            output_tokens=self._usage.get("completion_tokens", 0),
-        )
+        """What the server said of it."""
+        return usage_of(self._usage, read="prompt_tokens", written="completion_tokens")
 
     def reply(self, price: Price | None, *, seconds: float) -> Reply:
         """The whole reply."""

@@ -6,7 +6,6 @@ encrypted form, so that a model goes on thinking where it stopped for a tool.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from typing import Any, Literal
 
 from kevolve.models import Message, ModelFailed, Part, Reply, Request, Text, Tool, ToolCall, ToolResult, Usage
 from kevolve.models.failures import ToldInStream
+from kevolve.models.openai_exchange import arguments_text, result_text, stream, usage_of
 from kevolve.models.prices import Price, priced
-from kevolve.models.streaming import PATIENCE, Patience, plain, receive, timeout, tool_call
+from kevolve.models.streaming import PATIENCE, Patience, plain, tool_call
 
 PROVIDER = "openai-responses"
 
@@ -55,21 +55,7 @@ class OpenAIResponses:
     def _exchange(self, request: Request, deadline_s: float) -> Reply:
         answer, started = _Answer(), time.perf_counter()
         body = _body(request, self.name.partition(":")[2], reasons=self._reasons)
-        receive(
-            answer,
-            sdk=self.sdk,
-            client=lambda transport: self.sdk.AsyncOpenAI(
-                api_key=self.api_key,
-                base_url=self.base_url,
-                http_client=transport,
-                max_retries=self.patience.max_retries,
-                timeout=timeout(self.sdk, self.patience, deadline_s),
-            ),
-            create=lambda client: client.responses.create(**body, stream=True),
-            name=self.name,
-            deadline_s=deadline_s,
-            hide=self.hide,
-        )
+        stream(answer, self, lambda client: client.responses.create(**body, stream=True), deadline_s=deadline_s)
         return answer.reply(self.price, seconds=time.perf_counter() - started)
 
 
@@ -98,16 +84,8 @@ class _Answer:
         return self.complete
 
     def usage(self) -> Usage:
-        """The API's input includes what was read from its cache and written to it: here they are apart."""
-        told = self._final.get("usage", {})
-        details = told.get("input_tokens_details", {})
-        cached, written = details.get("cached_tokens", 0), details.get("cache_write_tokens", 0)
-        return Usage(
-            input_tokens=max(0, told.get("input_tokens", 0) - cached - written),
-            cached_tokens=cached,
-            cache_write_tokens=written,
-            output_tokens=told.get("output_tokens", 0),
-        )
+        """What the API said of it."""
+        return usage_of(self._final.get("usage", {}), read="input_tokens", written="output_tokens")
 
     def reply(self, price: Price | None, *, seconds: float) -> Reply:
         """The whole reply."""
@@ -190,13 +168,3 @@ def _item(part: Part, role: str) -> dict[str, Any]:
             return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments_text(part)}
         case ToolResult():
             return {"type": "function_call_output", "call_id": part.id, "output": result_text(part)}
-
-
-def arguments_text(call: ToolCall) -> str:
-    """A call's arguments as OpenAI's interfaces carry them."""
-    return json.dumps(dict(call.arguments), ensure_ascii=False)
-
-
-def result_text(result: ToolResult) -> str:
-    """A result as OpenAI's interfaces carry it: they have no mark for a failed one."""
-    return f"failed: {result.text}" if result.failed else result.text

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from kevolve.models import Failure, Message, Model, ModelFailed, Part, Reply, Request, Text, ToolCall, ToolResult, Usage
+from kevolve.models import Failure, Message, Model, ModelFailed, Part, Reply, Request, Text, ToolCall, ToolResult, Usage, Work
 from kevolve.models.providers import Surroundings, UnusableModel
 from kevolve.models.redaction import hider, redact, redacted
 
@@ -26,7 +26,10 @@ _KINDS = {cls: kind for kind, cls in _PARTS.items()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What was asked of a model and what came back: ``reply``, or ``failure`` (kind, message, usage)."""
+    """What was asked of a model and what came back: ``reply``, or ``failure`` (kind, message, usage).
+
+    ``work``: what a command did in its folder; None for a model that works in none.
+    """
 
     model: str
     tools: bool
@@ -34,6 +37,7 @@ class Exchange:
     request: Mapping[str, Any]
     reply: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
+    work: Mapping[str, Any] | None = None
 
 
 class Recorder:
@@ -61,6 +65,8 @@ class Recorder:
             "reply": _reply_data(reply) if reply else None,
             "failure": _failure_data(failure) if failure else None,
         }
+        if request.desk is not None and works_in_folder(model):
+            entry["work"] = asdict(request.desk.done())
         with self._lock:
             fresh = [{"piece": digest, "value": value} for digest, value in pieces.items() if digest not in self._known]
             self._write([*fresh, redacted(entry, self.hide)])
@@ -117,17 +123,20 @@ class Recording:
         self._lock = threading.Lock()
         self._left: dict[tuple[str, str], deque[Exchange]] = defaultdict(deque)
         self.models: dict[str, bool] = {}  # and whether it took tools
+        self.folders: set[str] = set()  # models that worked in one
         if not path.is_file():
             raise UnusableModel(f"recorded:{path}: expected a file of recorded exchanges; there is none: record a run first")
         for exchange in exchanges(path):
             self.models[exchange.model] = exchange.tools
+            if exchange.work is not None:
+                self.folders.add(exchange.model)
             self._left[exchange.model, exchange.key].append(exchange)
 
     def model(self, name: str) -> Model:
         """A model that answers as it did. Raises ``UnusableModel`` where nothing of it was recorded."""
         if name not in self.models:
             raise UnusableModel(f"recorded:{self.path}: nothing of {name!r}; recorded: {', '.join(self.models) or 'none'}")
-        return Replayed(name=name, tools=self.models[name], recording=self)
+        return Replayed(name=name, tools=self.models[name], works_in_folder=name in self.folders, recording=self)
 
     def next(self, name: str, request: Request) -> Exchange:
         """The next exchange of this request, which is then spent. Raises ``ModelFailed`` where there is none left."""
@@ -147,10 +156,13 @@ class Replayed:
     name: str
     tools: bool
     recording: Recording = field(repr=False)
+    works_in_folder: bool = False
 
     def reply(self, request: Request) -> Reply:
-        """What was answered to this request. Raises ``ModelFailed``, also where the recorded exchange had failed."""
+        """What was answered to this request, its folder as it was left. Raises ``ModelFailed``, also where the exchange had failed."""
         exchange = self.recording.next(self.name, request)
+        if exchange.work is not None and request.desk is not None:
+            request.desk.redo(_work(exchange.work))
         if exchange.failure is not None:
             kind = exchange.failure["kind"]
             known: Failure = kind if kind in get_args(Failure) else "request"
@@ -259,6 +271,10 @@ def _reply(data: Mapping[str, Any]) -> Reply:
     told = data["message"]
     message = Message(role=told["role"], parts=tuple(_part(part) for part in told["parts"]), raw=told["raw"])
     return Reply(message=message, usage=Usage(**data["usage"]), stop=data["stop"], model=data["model"], seconds=data["seconds"])
+
+
+def _work(data: Mapping[str, Any]) -> Work:
+    return Work(evaluations=tuple((kind, source) for kind, source in data["evaluations"]), files=dict(data["files"]))
 
 
 def _failure_data(failure: ModelFailed) -> dict[str, Any]:

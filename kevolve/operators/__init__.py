@@ -37,7 +37,7 @@ class Context:
     random: random.Random  # seeded by --kevolve-seed; shared by all steps: operators that run in threads use `seed`
     lab: Lab | None = None  # what may be asked of the harness meanwhile
     seed: int = 0  # of this step
-    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON-able: "cases" (baseline_us, floor_us by case), "device", "peaks"
+    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON-able: "cases" (baseline_us, floor_us, bound by case), "device", "peaks"
 
 
 class Operator(Protocol):

@@ -17,6 +17,7 @@ from kevolve.search.node import Proposal
 
 PREFIX = "tune:"  # of such families' names
 MOST_CHOICES = 64
+_MOST_TOLD = 5
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
 _WORD = re.compile(r"""[A-Za-z_][\w.:]*|"[\w.:-]*"|'[\w.:-]*'""")
 _TOKEN = rf"(?:{_NUMBER.pattern}|{_WORD.pattern})"
@@ -96,7 +97,16 @@ def marked(source: str, language: Written) -> Marked | None:
 
 def problems(source: str, language: Written) -> list[str]:
     """Why lines that say ``tune:`` are ignored, a sentence each; for whoever wrote them."""
+    if PREFIX not in source:
+        return []
     return [line for line in _read(source, language.comment) if isinstance(line, str)]
+
+
+def warning(source: str, language: Written) -> str:
+    """The same as one text for a model; empty where every marked line can be used."""
+    found = problems(source, language)
+    more = [f"and {len(found) - _MOST_TOLD} more"] if len(found) > _MOST_TOLD else []
+    return "\n".join([f"Warning: lines marked `{PREFIX}` that no tuner can use:", *found[:_MOST_TOLD], *more]) if found else ""
 
 
 def rewritten(source: str, lines: tuple[Line, ...], values: Mapping[str, Any]) -> str:

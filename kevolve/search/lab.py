@@ -22,3 +22,7 @@ class Lab(Protocol):
     def evaluate(self, language: str, source: str) -> Evaluated:
         """The above, and quick timing on every case: ``fitness``, ``outcome.detail["speedups"]``."""
         ...
+
+    def profile(self, language: str, source: str) -> str:
+        """What the target's profilers count in a kernel that was timed, in at most some twenty lines; nothing of any other."""
+        ...

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
 import os
 import threading
 import time
@@ -15,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kevolve import registry
 from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
@@ -26,16 +23,18 @@ from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
+from kevolve.evaluate.profiling import profile, profile_text
 from kevolve.evaluate.timing import quick
+from kevolve.search.answers import Answers
 from kevolve.search.crew import Evaluated
 from kevolve.search.gate import Gate
 from kevolve.search.node import Proposal
+from kevolve.search.rough import rough
 from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
 _ON_DEVICE = 8  # candidates that have a context
-_REMEMBERED = 256  # sources whose answers are kept
 
 
 @dataclass(slots=True)
@@ -46,6 +45,7 @@ class _Known:
     built: Candidate | Outcome | None = None
     checked: Outcome | None = None
     timed: Outcome | None = None
+    profiled: str | None = None
     fitness: float = 0.0
     seconds: float = 0.0  # spent on it so far
 
@@ -72,9 +72,9 @@ class Pipeline:
     templates: Templates | None = None  # compiled references, for a spec whose first baseline is one; None: compiled for every timing
     compile_timeout_s: float = 60.0
     check_timeout_s: float = 60.0
+    profile_timeout_s: float = 60.0
     baseline_us: dict[str, float] = field(default_factory=dict)  # by case: what the last timing said of the first baseline
-    _known: dict[str, _Known] = field(default_factory=dict, repr=False)
-    _knowing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _known: Answers[_Known] = field(default_factory=lambda: Answers(_Known), repr=False)
     _pooling: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, repr=False)
     _gate: Gate = field(default_factory=Gate, repr=False)
@@ -114,7 +114,7 @@ class Pipeline:
 
     def build(self, language: str, source: str) -> Outcome:
         """See ``Lab``."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy:
             built = self._built(known, language, source, 1)
         if isinstance(built, Outcome):
@@ -123,13 +123,25 @@ class Pipeline:
 
     def check(self, language: str, source: str) -> Outcome:
         """See ``Lab``."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy:
             return self._checked(known, language, source, 1)
 
     def evaluate(self, language: str, source: str) -> Evaluated:
         """See ``Lab``."""
         return self._finished(language, source, 1)
+
+    def profile(self, language: str, source: str) -> str:
+        """See ``Lab``; on the case that is furthest behind, and nothing else is timed meanwhile."""
+        known = self._known.of(language, source)
+        with known.busy:
+            if known.timed is None or not isinstance(known.built, Candidate) or "speedups" not in known.timed.detail:
+                return ""
+            if known.profiled is None:
+                speedups = known.timed.detail["speedups"]
+                case = min((case for case in self.cases if case.id in speedups), key=lambda case: speedups[case.id])
+                known.profiled = self._profiled(known.built, case)
+            return known.profiled
 
     def close(self) -> None:
         """The search is over: an operator's thread that was left behind is given no answers any more, and disturbs no timing."""
@@ -146,14 +158,14 @@ class Pipeline:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""
         if not self.target.shares_cores:
             return replace(self._finished(proposal.language, proposal.source, cores), proposal=proposal)
-        known = self._of(proposal.language, proposal.source)
+        known = self._known.of(proposal.language, proposal.source)
         with known.busy:
             checked = self._checked(known, proposal.language, proposal.source, cores)
         return proposal if checked.passed else _decided(proposal, checked, 0.0, known.seconds)
 
     def _finished(self, language: str, source: str, cores: int) -> Evaluated:
         """Everything that is not known yet of a source."""
-        known = self._of(language, source)
+        known = self._known.of(language, source)
         with known.busy, contextlib.ExitStack() as stack:
             processes: list[Child] = []
             keep = None if self._forks else lambda child: processes.append(stack.enter_context(child))
@@ -164,16 +176,6 @@ class Pipeline:
                 checked = known.timed or checked
             anonymous = Proposal(language=language, source=source, operator="", idea="")
             return _decided(anonymous, checked, known.fitness, known.seconds)
-
-    def _of(self, language: str, source: str) -> _Known:
-        normalised = registry.load("languages", language).normalise(source)
-        key = hashlib.sha256(f"{language}\0{normalised}".encode()).hexdigest()
-        with self._knowing:
-            found = self._known.pop(key, None) or _Known()
-            self._known[key] = found  # the latest last
-            if len(self._known) > _REMEMBERED:
-                del self._known[next(iter(self._known))]
-        return found
 
     def _sharing(self) -> AbstractContextManager[None]:
         return self._gate.shared() if self.target.shares_cores else contextlib.nullcontext()
@@ -253,6 +255,15 @@ class Pipeline:
             known.timed, known.fitness = self._timed(language, candidate, process)
             known.seconds += time.monotonic() - began
 
+    def _profiled(self, candidate: Candidate, case: Case) -> str:
+        with self._gate.alone() if self.target.shares_cores else self._timing:
+            with self._pooling:
+                pool = self.pool(case)
+            found, reasons = profile(
+                self.workers, self.spec, candidate, pool, target=self.target, deadline_s=self.profile_timeout_s, seed=self.seed
+            )
+        return profile_text(found, reasons, case.id)
+
     def _timed(self, language: str, candidate: Candidate, process: Child | None) -> tuple[Outcome, float]:
         """The quick speedup on every case; the first case that cannot be timed decides. ``process``: the one that checked it."""
         unmeasured = self.target.unmeasured(language)
@@ -281,16 +292,7 @@ class Pipeline:
             speedups[case.id] = timed.fitness
             if timed.baseline_us is not None:
                 self.baseline_us[case.id] = timed.baseline_us
-        fitness = math.exp(sum(math.log(value) for value in speedups.values()) / len(speedups))
-        least = {case.id: self.spec.least_speedup(case) for case in self.cases}
-        slowest = min(speedups, key=lambda case: speedups[case] / least[case])
-        passed = speedups[slowest] >= least[slowest]
-        outcome = Outcome(
-            status=Status.PASSED if passed else Status.TOO_SLOW,
-            stage=Stage.QUICK,
-            message=f"{fitness:.2f}x" + ("" if passed else f", {slowest} {speedups[slowest]:.2f}x of {least[slowest]:g}x"),
-            detail={"speedups": speedups},
-        )
+        outcome, fitness = rough(speedups, {case.id: self.spec.least_speedup(case) for case in self.cases})
         return _with_resources(outcome, candidate), fitness
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, Unpack
 
 from kevolve.evaluate.outcome import Outcome
 from kevolve.search.node import Node, Proposal
@@ -69,6 +69,20 @@ class Completion:
     seconds: float
 
 
+class Done(TypedDict):
+    """A completed step, as it becomes a ``Node``; see there."""
+
+    run: int
+    spec: str
+    spec_hash: str
+    target: str
+    proposal: Proposal
+    normal_hash: str
+    outcome: Outcome
+    fitness: float
+    seconds: float
+
+
 class SearchStore(Protocol):
     """What the loop needs of ``kevolve.store.graph_store.GraphStore``."""
 
@@ -90,21 +104,7 @@ class SearchStore(Protocol):
         """Keep the candidate of a step that was asked for."""
         ...
 
-    def add(
-        self,
-        *,
-        run: int,
-        spec: str,
-        spec_hash: str,
-        target: str,
-        proposal: Proposal,
-        normal_hash: str,
-        outcome: Outcome,
-        fitness: float,
-        seconds: float,
-        decision: Mapping[str, Any] | None = None,
-        completes: Completion | None = None,
-    ) -> Node:
+    def add(self, *, decision: Mapping[str, Any] | None = None, completes: Completion | None = None, **done: Unpack[Done]) -> Node:
         """Insert one completed step in one transaction."""
         ...
 

@@ -7,15 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from kevolve.evaluate.outcome import Outcome
 from kevolve.search.node import Node, Proposal
-from kevolve.search.records import Completion, SearchRecord, StepRecord
+from kevolve.search.records import Completion, Done, SearchRecord, StepRecord
 from kevolve.store import rows, schema
 from kevolve.store.artifacts import Artifacts
 from kevolve.store.database import BUSY_TIMEOUT_MS, Database, StoreError, inserted
@@ -113,53 +112,24 @@ class GraphStore:
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
-    def add(
-        self,
-        *,
-        run: int,
-        spec: str,
-        spec_hash: str,
-        target: str,
-        proposal: Proposal,
-        normal_hash: str,
-        outcome: Outcome,
-        fitness: float,
-        seconds: float,
-        decision: Mapping[str, Any] | None = None,
-        completes: Completion | None = None,
-    ) -> Node:
+    def add(self, *, decision: Mapping[str, Any] | None = None, completes: Completion | None = None, **done: Unpack[Done]) -> Node:
         """Insert one completed step, its artifacts and its edges in one transaction; the node, its texts left on disk."""
-        source, transcript = proposal.source, proposal.transcript
-        source_hash = self.artifacts.put(source)  # before the row: a crash in between leaves a file nobody names
+        proposal, transcript = done["proposal"], done["proposal"].transcript
+        source_hash = self.artifacts.put(proposal.source)  # before the row: a crash in between leaves a file nobody names
         transcript_hash = self.artifacts.put(transcript) if transcript else None
-        created = self._now()
-        values = dict(run=run, spec=spec, spec_hash=spec_hash, target=target, source_hash=source_hash, normal_hash=normal_hash)
-        values |= dict(fitness=fitness, seconds=seconds, created=created, decision=json.dumps(decision or {}))
-        values |= dict(transcript_hash=transcript_hash, step=completes.number if completes else 0)
-        values |= rows.of_proposal(proposal) | rows.of_outcome(outcome)
+        known = dict(source_hash=source_hash, created=self._now(), step=completes.number if completes else 0)
+        values = {name: value for name, value in done.items() if name not in ("proposal", "outcome")} | known
+        values |= dict(transcript_hash=transcript_hash, decision=json.dumps(decision or {}))
+        values |= rows.of_proposal(proposal) | rows.of_outcome(done["outcome"])
         with self._database.writing() as connection:
-            self._register(connection, {source_hash: source} | ({transcript_hash: transcript} if transcript_hash else {}))
+            self._register(connection, {source_hash: proposal.source} | ({transcript_hash: transcript} if transcript_hash else {}))
             number = inserted(connection, schema.nodes, values)
             for position, parent in enumerate(dict.fromkeys(proposal.parents)):
                 connection.execute(insert(schema.edges).values(parent=parent, child=number, position=position))
             if completes is not None:
                 self._searches.complete(connection, completes, number)
-        kept = rows.proposal(values, proposal.parents, self._read)
-        return Node(
-            id=number,
-            run=run,
-            spec=spec,
-            spec_hash=spec_hash,
-            target=target,
-            proposal=kept,
-            source_hash=source_hash,
-            normal_hash=normal_hash,
-            outcome=outcome,
-            fitness=fitness,
-            seconds=seconds,
-            created=created,
-            step=completes.number if completes else 0,
-        )
+        kept: dict[str, Any] = {**done, **known, "proposal": rows.proposal(values, proposal.parents, self._read)}
+        return Node(id=number, **kept)
 
     def nodes(self, spec: str, target: str, *, spec_hash: str | None = None) -> list[Node]:
         """The nodes of one spec and target in the order they were completed; of one version of the spec, or of all.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.targets import BlockPolicy, BlockTimes, Peaks
+from kevolve.targets.perf import Perf
 
 # mallopt's parameters (glibc's malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_PERTURB = -1, -2, -4, -6
@@ -44,6 +45,7 @@ class CPU:
     languages: tuple[str, ...] = ("cpp", "triton")
     shares_cores = True
     modelled = False
+    profilers = (Perf(),)
     blocks = BlockPolicy(min_us=5_000.0, min_calls=1, max_calls=1_000, warm_calls=3, cache="warm (inputs are rewritten before every call)")
 
     def missing(self) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kevolve.targets import BlockPolicy, BlockTimes, Peaks, Replays
+from kevolve.targets.cuda_profilers import NsightCompute, TorchProfiler
 
 if TYPE_CHECKING:
     from kevolve.targets.cuda_clock import Clock
@@ -52,6 +53,7 @@ class CUDA:
     checks_elsewhere = "cpu"  # Triton's interpreter, where there is no GPU
     compiles_for = ("sm80", "sm90", "sm100")
     judges_from = _JUDGED_FROM
+    profilers = (NsightCompute(), TorchProfiler())
     blocks = BlockPolicy(
         min_us=8_000.0,
         min_calls=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import random
 import shutil
@@ -18,7 +19,7 @@ from tvm_ffi.libinfo import find_include_path, find_libtvm_ffi
 
 from kevolve.languages.cpp import Cpp, compiler
 from kevolve.operators import Context
-from kevolve.operators.samples import families
+from kevolve.operators.samples import families, library
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.operators.trace import trace_function
 from kevolve.search.node import Graph
@@ -404,3 +405,52 @@ def test_every_value_of_every_knob_renders(name: str) -> None:
     for knob, values in sample.knobs["cpp"].items():
         texts = {sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={knob: value}) for value in values}
         assert len(texts) == len(values)
+
+
+EXPONENTIALS = """
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+namespace {{ {helpers} }}
+extern "C" void small(const float* x, float* y, long count) {{ for (long i = 0; i < count; ++i) y[i] = exponential_of_small(x[i]); }}
+extern "C" void any(const float* x, float* y, long count) {{ for (long i = 0; i < count; ++i) y[i] = exponential(x[i]); }}
+"""
+
+
+@pytest.fixture(scope="module")
+def exponentials(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, torch.Tensor], torch.Tensor]:
+    """The functions of ``_exp.cpp.jinja`` by name, over tensors."""
+    folder = tmp_path_factory.mktemp("exponentials")
+    helpers = (Path(library.__file__).parent / "_exp.cpp.jinja").read_text()
+    (folder / "exp.cpp").write_text(EXPONENTIALS.format(helpers=helpers))
+    subprocess.run([compiler() or "g++", "-O3", "-march=native", "-fPIC", "-shared", "exp.cpp", "-o", "exp.so"], cwd=folder, check=True)
+    loaded = ctypes.CDLL(str(folder / "exp.so"))
+
+    def call(name: str, x: torch.Tensor) -> torch.Tensor:
+        y = torch.empty_like(x)
+        getattr(loaded, name)(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(x.numel()))
+        return y
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["small", "any"])
+def test_the_exponential_keeps_its_error_over_the_whole_range_that_it_claims(exponentials, name: str):
+    dense = torch.linspace(-86.9, 88.72, 2_000_003, dtype=torch.float64).to(torch.float32)
+    ends = torch.tensor([-86.89999, -1e-30, 0.0, 1e-30, 88.37, 88.38, 88.4, 88.5, 88.72], dtype=torch.float32)
+    x = torch.cat([dense[1:-1], ends])
+    error = (exponentials(name, x).double() / x.double().exp() - 1).abs()
+    worst = int(error.argmax())
+    assert error[worst] <= 2e-7, f"e^{x[worst]:.9g} is off by {error[worst]:.3g}"
+
+
+def test_beyond_its_range_the_exponential_is_zero_infinity_or_nan(exponentials):
+    infinity, nan = float("inf"), float("nan")
+    x = torch.tensor([-infinity, -1e30, -87.0, 88.73, 88.9, 100.0, 1e30, infinity, nan])
+    y = exponentials("any", x)
+    assert y[:8].tolist() == [0.0, 0.0, 0.0, *[infinity] * 5]
+    assert bool(y[8].isnan())
+    assert exponentials("small", x)[[0, 1, 2]].tolist() == [0.0] * 3
+    payload = torch.tensor([0x7FC00001, 0x7FFFFFFF], dtype=torch.int32).view(torch.float32)
+    assert bool(exponentials("small", payload).isnan().all())

@@ -153,3 +153,18 @@ def test_when_the_search_is_over_the_lab_answers_nothing_any_more(stages: Stages
     refused = made.evaluate("cpp", "int k;").outcome
     assert (refused.status, refused.message) == (Status.NOT_MEASURED, "the search is over")
     assert stages.order == []
+
+
+def test_a_profile_is_made_once_of_a_kernel_that_was_timed_and_while_nothing_else_runs(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def profile(*_: Any, **__: Any) -> tuple[None, tuple[str, ...]]:
+        stages.run("profile")
+        return None, ("perf: not here",)
+
+    monkeypatch.setattr(pipeline, "profile", profile)
+    made = _pipeline(shares_cores=True)
+    assert made.profile("cpp", "int k;") == ""
+    made.evaluate("cpp", "int k;")
+    assert [made.profile("cpp", "int k;") for _ in range(2)] == ["No figures from perf: not here."] * 2
+    assert [stage for stage in stages.order if stage != "foresee"] == ["check", "time", "profile"]

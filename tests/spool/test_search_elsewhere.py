@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from kevolve.spool.shelf import Shelf
+from tests.plain_kernel import NORMALISE
+from tests.spool.project import answer
 
 ROOT = Path(__file__).parents[2]
 SPEC = """
@@ -62,6 +64,44 @@ def test_a_kernel_is_found_checked_and_timed_elsewhere_and_written_here(pytester
     assert "// measured: 64-512: " in header
     assert "// toolchain: compiler g++" in header
     assert sorted(path.name for path in rounds.iterdir()) == ["device.json", "done"]
+
+
+MODEL = """
+import pathlib, sys
+
+prompt, here = sys.stdin.read(), pathlib.Path(__file__).parent
+mended = "INCORRECT_NUMERICAL" in prompt
+(here / ("told.md" if mended else "asked.md")).write_text(prompt)
+kernel = (here / "kernel.cpp").read_text()
+print("```cpp", kernel if mended else kernel.replace("1e-6", "0.5"), "```", sep="\\n")
+"""
+
+
+def answer_whatever_comes(folder: Path, stop: threading.Event) -> None:
+    """Another machine that measures nothing and says so of everything that it is right."""
+    while not stop.wait(0.05):
+        for sent in Shelf(folder).rounds(done=False):
+            if not sent.results.exists():
+                answer(sent)
+
+
+def test_a_models_kernel_that_is_wrong_is_found_out_here_and_mended_before_it_travels(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_spec=SPEC, model=MODEL)
+    (pytester.path / "kernel.cpp").write_text(NORMALISE)
+    rounds, stop = pytester.path / "rounds", threading.Event()
+    answering = threading.Thread(target=answer_whatever_comes, args=(rounds, stop))
+    answering.start()
+    options = ("-p", "no:cacheprovider", "-k", "properties", "--kevolve-optimize", "--kevolve-budget=evaluations=5")
+    model = f"--kevolve-model=command:{sys.executable} {pytester.path / 'model.py'}"
+    try:
+        pytester.runpytest_subprocess(*options, model, "--kevolve-evaluator=spool:rounds", timeout=200)
+    finally:
+        stop.set()
+        answering.join()
+    assert "(checked on target cpu here, not on a device)" in (pytester.path / "told.md").read_text()
+    sent = [job.source.strip() for each in Shelf(rounds).rounds(done=True) for job in each.asked.round.jobs]
+    assert NORMALISE.strip() in sent
+    assert NORMALISE.replace("1e-6", "0.5").strip() not in sent
 
 
 def test_an_evaluator_that_nobody_knows_is_a_usage_error(pytester: pytest.Pytester) -> None:

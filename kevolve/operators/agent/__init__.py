@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kevolve import registry
 from kevolve.evaluate.outcome import Status
 from kevolve.models import Model
+from kevolve.operators import tune_lines
 from kevolve.operators.agent import described, prompt
 from kevolve.operators.agent.bench import Bench, Knowledge, Profiler, readable
 from kevolve.operators.agent.conversation import Conversation, Ending, Reading
@@ -191,6 +192,7 @@ class Agent:
             known=known,
             parent_fitness=made_of.recalled.fitness,
             profiler=self._profiler,
+            warned=lambda source: tune_lines.warning(source, made_of.language),
         )
 
     def _reading(self, language: Language, entry: str) -> Reading:

@@ -22,7 +22,10 @@ from kevolve.search.lab import Lab
 
 DOCUMENT_TOKENS, FOUND_TOKENS, KERNEL_TOKENS, PROFILE_TOKENS = 4_000, 2_000, 12_000, 2_500
 MEASURED = (Status.PASSED, Status.TOO_SLOW)
+_STANDS = (Status.PASSED, Status.NOT_MEASURED)  # nothing speaks against the kernel, as far as can be told here
 _JSON: Mapping[str, tuple[type, ...]] = {"string": (str,), "number": (int, float), "integer": (int,)}
+
+_TOLD_OF = ("write_kernel", "edit_kernel", "compile", "run_development_plan", "time", "profile")  # tools whose answers carry warnings
 
 Profiler: TypeAlias = Callable[[str, str, Outcome], str]  # (language, source, outcome of the evaluation) -> what else is known
 
@@ -81,8 +84,12 @@ class Bench:
         known: Mapping[str, int] | None = None,
         parent_fitness: float = 0.0,
         profiler: Profiler | None = None,
+        warned: Callable[[str], str] = lambda source: "",
     ) -> None:
-        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256."""
+        """``source``: the parent's kernel, or nothing. ``spec``: the whole text. ``known``: steps by SHA-256.
+
+        ``warned``: what is odd about a text that is a kernel all the same; told once of each text's oddities.
+        """
         self.language, self.source, self.begun_with = language, source, source
         self.finish: Finish | None = None
         self.passed = False  # what the lab said last
@@ -90,8 +97,9 @@ class Bench:
         self._spec, self._baseline, self._facts = spec, baseline, facts
         self._lab, self._library, self._scope = lab, library, scope
         self._known, self._parent_fitness, self._profiler = dict(known or {}), parent_fitness, profiler
+        self._warned, self._last_warning = warned, warned(source)  # the prompt told of the parent's
         self._fittest: tuple[float, str] = (0.0, "")
-        self._right = ""  # the last kernel that passed the development plan
+        self._right = ""  # the last kernel that nothing spoke against
 
     @property
     def changed(self) -> bool:
@@ -120,9 +128,17 @@ class Bench:
                 raise Refused(f"the arguments of {call.name} could not be read: {one_line(call.problem, 300)}; expected {_expected(tool)}")
             _check(tool, call.arguments)
             text: str = getattr(self, f"_{call.name}")(**call.arguments)
-            return Answered(text=text)
+            return Answered(text="\n".join(filter(None, (text, self._new_warning() if call.name in _TOLD_OF else ""))))
         except (Refused, EditFailed) as refusal:
             return Answered(text=str(refusal), failed=True)
+
+    def _new_warning(self) -> str:
+        """What is odd about the kernel as it lies here, unless that was told."""
+        warning = self._warned(self.source)
+        if warning == self._last_warning:
+            return ""
+        self._last_warning = warning
+        return warning
 
     # -- writing -----------------------------------------------------------------------------------------------------------
 
@@ -180,21 +196,22 @@ class Bench:
     def check(self) -> Outcome:
         """Build and check what lies here on the development plan."""
         outcome = self._laboratory().check(self.language, self.source)
-        self.passed = outcome.passed
-        if outcome.passed and self.changed:
+        self.passed = outcome.status in _STANDS
+        if self.passed and self.changed:
             self._right = self.source
         return outcome
 
     def _compile(self) -> str:
         outcome = self._laboratory().build(self.language, self.source)
-        self.passed = outcome.passed
+        self.passed = outcome.status in _STANDS
         return outcome_text(outcome) if not outcome.passed else "Built.\n" + outcome_text(outcome)
 
     def _run_development_plan(self) -> str:
         outcome = self.check()
-        return (
-            f"Right on the whole development plan.\n{resources_text(outcome.detail)}".strip() if outcome.passed else outcome_text(outcome)
-        )
+        if not outcome.passed:
+            return outcome_text(outcome)
+        said = ("Right on the whole development plan.", outcome.message, resources_text(outcome.detail))
+        return "\n".join(text for text in said if text)
 
     def _time(self) -> str:
         outcome, fitness = self._evaluated()
@@ -208,8 +225,8 @@ class Bench:
     def _evaluated(self) -> tuple[Outcome, float]:
         evaluated = self._laboratory().evaluate(self.language, self.source)
         outcome = evaluated.outcome
-        self.passed = outcome.status in (*MEASURED, Status.NOT_MEASURED)
-        if self.changed and outcome.status in (*MEASURED, Status.NOT_MEASURED):
+        self.passed = outcome.status in (*MEASURED, *_STANDS)
+        if self.passed and self.changed:
             self._right = self.source
         if self.changed and outcome.status in MEASURED:
             self.timed = True
@@ -218,11 +235,12 @@ class Bench:
 
     def _profile(self) -> str:
         outcome, fitness = self._evaluated()
-        if outcome.status not in MEASURED:
+        if not self.passed:
             return outcome_text(outcome)
         more = self._profiler(self.language, self.source, outcome) if self._profiler is not None else ""
-        figures = self._figures(outcome, fitness)
-        return cut("\n\n".join(part for part in (figures, more) if part), PROFILE_TOKENS, keep="both")
+        figures = self._figures(outcome, fitness) if outcome.status in MEASURED else outcome_text(outcome)
+        counted = self._laboratory().profile(self.language, self.source)
+        return cut("\n\n".join(part for part in (figures, counted, more) if part), PROFILE_TOKENS, keep="both")
 
     def _laboratory(self) -> Lab:
         if self._lab is None:

@@ -126,7 +126,7 @@ class Conversation:
             outcome = self._bench.check()
         except Refused:
             return ""
-        return "" if outcome.passed else outcome_text(outcome)
+        return "" if self._bench.passed else outcome_text(outcome)
 
     # -- in a folder ---------------------------------------------------------------------------------------------------------
 
@@ -180,6 +180,7 @@ class Conversation:
             max_output_tokens=max(1, min(meter.limits.output_tokens, meter.tokens_left)),
             deadline_s=meter.seconds_left,
             workspace=self._workspace.folder if self._workspace is not None else None,
+            desk=self._workspace,
         )
         meter.turns += 1
         try:

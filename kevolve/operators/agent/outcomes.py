@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kevolve.evaluate.feedback import position
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.operators.agent.sections import cut, one_line
 from kevolve.search.node import Graph, Node
@@ -46,8 +47,8 @@ def figures_text(fitness: float, detail: Mapping[str, Any], facts: Mapping[str, 
         if known.get("baseline_us") and speedup > 0:
             time_us = known["baseline_us"] / speedup
             said.append(f"{time_us:.3g} us")
-            if known.get("floor_us"):
-                said.append(f"{known['floor_us'] / time_us:.0%} of the speed of light ({known['floor_us']:.3g} us)")
+            place = position(known, time_us)
+            said += [place.text] if place is not None else []
         lines.append(f"- `{case}`: {', '.join(said)}")
     resources = resources_text(detail)
     return "\n".join([*lines, *([resources] if resources else [])])

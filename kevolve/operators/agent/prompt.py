@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from kevolve.languages import Language
 from kevolve.languages.guide import guide
 from kevolve.models import Tool
+from kevolve.operators import tune_lines
 from kevolve.operators.agent.memory import Recalled
 from kevolve.operators.agent.outcomes import figures_text, outcome_text, step_line
 from kevolve.operators.agent.sections import Fitted, Section, fenced, fit, one_line
@@ -232,8 +233,9 @@ def _kernel(made_of: Ingredients) -> str:
 
 def _shown(made_of: Ingredients, node: Node, title: str) -> str:
     figures = figures_text(node.fitness, node.outcome.detail, made_of.facts, made_of.spec["baseline"][0]) if node.fitness > 0 else ""
-    source = fenced(source_of(node, made_of.sources), fence_of(made_of.language))
-    return render("kernel.md.jinja", title=title, figures=figures, source=source)
+    source = source_of(node, made_of.sources)
+    warning = tune_lines.warning(source, made_of.language)
+    return render("kernel.md.jinja", title=title, figures=figures, warning=warning, source=fenced(source, fence_of(made_of.language)))
 
 
 def source_of(node: Node, sources: Mapping[str, str]) -> str:

@@ -12,11 +12,12 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from kevolve.models import ToolCall
+from kevolve.models import ToolCall, Work
 from kevolve.operators.agent.bench import Answered, Bench, Refused
 from kevolve.operators.agent.edits import MOST_CHARACTERS
 from kevolve.operators.agent.limits import Meter
@@ -36,6 +37,9 @@ class Workspace:
     def __init__(self, folder: Path, suffix: str) -> None:
         self.folder, self.suffix = folder, suffix
         self.kernel = folder / f"kernel{suffix}"
+        self._evaluations: list[tuple[str, str]] = []  # that were answered
+        self._answer: Callable[[str, str | None], Answered] = _unanswered
+        self._answering = threading.Lock()
 
     def fill(self, *, prompt: Prompt, spec: str, parent: str, knowledge: Sequence[Excerpt]) -> None:
         """Write everything that the command may read."""
@@ -63,25 +67,49 @@ class Workspace:
     def answering(self, bench: Bench, meter: Meter, transcript: Transcript) -> Iterator[None]:
         """Requests are answered inside of it, one after the other, by a thread that ends with it."""
         over = threading.Event()
-        thread = threading.Thread(target=self._serve, args=(bench, meter, transcript, over), name="kevolve-workspace", daemon=True)
+        self._answer = partial(self._answered, bench, meter, transcript)
+        thread = threading.Thread(target=self._serve, args=(over,), name="kevolve-workspace", daemon=True)
         thread.start()
         try:
             yield
         finally:
             over.set()
             thread.join()
+            self._answer = _unanswered
             if (self.folder / REQUESTS).is_dir():
                 (self.folder / REQUESTS / OVER).touch()
 
-    def _serve(self, bench: Bench, meter: Meter, transcript: Transcript, over: threading.Event) -> None:
+    def done(self) -> Work:
+        """See ``kevolve.models.Desk``."""
+        with self._answering:
+            self._answer = _unanswered
+            texts = {name: self.read(name) for name in (self.kernel.name, NOTES)}
+            return Work(evaluations=tuple(self._evaluations), files={name: text for name, text in texts.items() if text is not None})
+
+    def redo(self, work: Work) -> None:
+        """See ``kevolve.models.Desk``."""
+        for kind, source in work.evaluations:
+            with self._answering:
+                self._answer(kind, source)
+        for name, text in work.files.items():
+            if name in (self.kernel.name, NOTES):
+                self._write(name, text)
+
+    def _serve(self, over: threading.Event) -> None:
         while not over.wait(_POLL_S):
             for request in sorted((self.folder / REQUESTS).glob("*.request")):
                 if over.is_set() or not _NAME.fullmatch(request.stem):
                     break
                 kind, source = (_read(request) or "").strip(), _read(request.with_suffix(".source"))
-                answered = _answer(bench, meter, kind, source)
-                transcript.note(evaluate=kind[:40], answer=answered.text, failed=answered.failed)
-                self._reply(request, answered)
+                with self._answering:
+                    self._reply(request, self._answer(kind, source))
+
+    def _answered(self, bench: Bench, meter: Meter, transcript: Transcript, kind: str, source: str | None) -> Answered:
+        """One evaluation, noted for the step's transcript and for a replay."""
+        answered = _answer(bench, meter, kind, source)
+        self._evaluations.append((kind, source or ""))
+        transcript.note(evaluate=kind[:40], answer=answered.text, failed=answered.failed)
+        return answered
 
     def _reply(self, request: Path, answered: Answered) -> None:
         if not answered.failed:
@@ -90,6 +118,10 @@ class Workspace:
         part.write_text(answered.text + "\n", encoding="utf-8")
         part.replace(request.with_suffix(".result"))
         request.unlink(missing_ok=True)
+
+
+def _unanswered(kind: str, source: str | None) -> Answered:
+    return Answered(text="nobody evaluates any more", failed=True)
 
 
 def _answer(bench: Bench, meter: Meter, kind: str, source: str | None) -> Answered:

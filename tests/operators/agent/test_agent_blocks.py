@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.operators.agent import Agent, Limits, answers
 from kevolve.operators.agent.edits import Edit, EditFailed, apply
 from kevolve.search.node import Proposal
 from kevolve.search.policies import Step
-from tests.operators.scripted import KERNEL, Plain, Scripted, context, node, says
+from tests.operators.scripted import KERNEL, FakeLab, Plain, Scripted, context, node, says
 
 NEW = "// rms_norm\nint block = 2;\n"
 SAID = "**Hypothesis:** rows are read twice,\nonce is enough\nPredicted gain: about 1.4x\nIdea: one pass\n"
@@ -77,6 +79,15 @@ def test_a_kernel_that_is_wrong_twice_is_proposed_all_the_same():
     proposal, _ = propose(wrong, wrong.replace("int wrong", "float wrong"))
     assert (proposal.problem, proposal.source) == ("", NEW + "float wrong;\n")
     assert json.loads(proposal.transcript)["ended"] == "finished"
+
+
+def test_a_kernel_that_nothing_here_can_check_needs_no_mending():
+    class Distant(FakeLab):
+        def check(self, language: str, source: str) -> Outcome:
+            return replace(super().check(language, source), status=Status.NOT_MEASURED, message="checked where it is timed")
+
+    proposal, model = propose(f"{SAID}```cpp\n{NEW}```", lab=Distant())
+    assert (proposal.problem, proposal.source, len(model.requests)) == ("", NEW, 1)
 
 
 def test_without_a_lab_a_kernel_is_taken_unchecked():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kevolve.operators.agent.families import families
+from kevolve.knowledge.terms import FAMILIES
+from kevolve.operators.agent.families import GENERAL, families
 from kevolve.operators.trace import trace_function, untraceable
 from reference_ops import norms, recommendation
 
@@ -44,6 +45,10 @@ CASES: list[tuple[Callable, tuple, str]] = [
 def test_a_reference_belongs_to_its_families(function, values, expected):
     names = [f"input_{place}" for place in range(len(values))]
     assert families(trace_function(function, values, names=names)) == tuple(expected.split())
+
+
+def test_every_family_is_a_word_of_the_documents():
+    assert {name for *_, names in CASES for name in names.split()} | {GENERAL} <= set(FAMILIES)
 
 
 def test_what_is_not_recognised_is_general():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from kevolve.evaluate.outcome import Status
 from kevolve.models import Message, ModelFailed, Reply, Request, Text, ToolCall, Usage
 from kevolve.operators.agent import Agent, Limits
+from kevolve.search.crew import Evaluated
 from kevolve.search.node import Proposal
 from kevolve.search.policies import Step
-from tests.operators.scripted import KERNEL, USAGE, Plain, Scripted, call, calls, context, failing, finish, node, says
+from tests.operators.scripted import KERNEL, USAGE, FakeLab, Plain, Scripted, call, calls, context, failing, finish, node, says
 
 NEW = "// rms_norm: speed 1.9\nint block = 2;\n"
 DRAFT, EXPANSION = Step(parents=()), Step(parents=(1,))
@@ -201,6 +203,41 @@ def test_a_reply_that_was_cut_is_told_to_do_less_at_once():
     model = Scripted(says("```cpp\nint", stop="length"), calls(call("write_kernel", source=NEW)), finish())
     assert propose(model).source == NEW
     assert "cut at its limit of output tokens" in model.told[-3]
+
+
+def test_marked_lines_that_cannot_be_tuned_come_back_as_a_warning_once():
+    odd = NEW + "constexpr int lanes = 3;  // tune: 2, 4, 8\n"
+    mended = call("edit_kernel", 4, search="lanes = 3;", replace="lanes = 2;")
+    model = Scripted(calls(call("write_kernel", source=odd), call("compile", 2), call("time", 3), mended), finish())
+    proposal = propose(model)
+    written, compiled, timed, edited = (text.partition("\n[left")[0] for text in results(model))
+    reason = "line 3: lanes: expected its value 3 among those listed (2, 4, 8)"
+    assert written == f"Written: 3 lines.\nWarning: lines marked `tune:` that no tuner can use:\n{reason}"
+    assert not any("Warning" in text for text in (compiled, timed, edited))
+    assert reason in proposal.transcript
+
+
+def test_a_profile_holds_what_profilers_counted_beside_what_compilers_say():
+    model = Scripted(calls(call("write_kernel", source=NEW + "// counted\n"), call("profile", 2)), finish())
+    assert propose(model, agent={"profiler": lambda *_: "Loops: all vectorised"}).problem == ""
+    profiled = results(model)[1]
+    assert profiled.index("Fitness 1.9") < profiled.index("perf stat, per call over 20 calls:") < profiled.index("Loops: all vectorised")
+
+
+def test_a_kernel_that_is_timed_on_another_machine_is_kept_and_its_profile_says_what_is_known_here():
+    class Distant(FakeLab):
+        def evaluate(self, language: str, source: str) -> Evaluated:
+            found = super().evaluate(language, source)
+            waits = replace(found.outcome, status=Status.NOT_MEASURED, message="timing waits for the other machine")
+            return replace(found, outcome=waits, fitness=0.0)
+
+    model = Scripted(calls(call("write_kernel", source=NEW), call("time", 2), call("profile", 3)), says("no"), says("no"))
+    made = Agent([model], profiler=lambda *_: "Loops: all vectorised", language=lambda name: Plain())
+    (proposal,) = made.propose(context([node(1)], lab=Distant()), Step(parents=(1,)), 1)
+    assert proposal.source == NEW
+    timed, profiled = (text.partition("\n[left")[0] for text in results(model)[1:3])
+    assert timed == "NOT_MEASURED at stage quick: timing waits for the other machine"
+    assert profiled == f"{timed}\n\nLoops: all vectorised"
 
 
 def test_without_a_lab_nothing_can_be_built_and_the_tools_are_not_offered():

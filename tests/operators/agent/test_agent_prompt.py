@@ -142,6 +142,14 @@ def test_a_prediction_stands_beside_what_came_of_it():
     assert line in section(made(Step(parents=(2,))), "history")
 
 
+def test_the_next_step_is_told_which_marked_lines_of_the_kernel_no_tuner_can_use():
+    odd = "// rms_norm\n" + "".join(f"int lanes{number} = 4;  // tune: 4\n" for number in range(7))
+    text = made(Step(parents=(1,)), [node(1, odd)]).text
+    assert "no tuner can use:\nline 2: lanes0: expected 2 to 64 different values, got 1\nline 3: " in text
+    assert "and 2 more\n" in text
+    assert "no tuner can use" not in made(Step(parents=(1,)), [node(1)]).text
+
+
 def test_a_step_without_a_kernel_is_worked_from_its_parents():
     recalled = recall(Graph.of(GRAPH), Step(parents=(5,)))
     assert (recalled.base.id, recalled.failed.id, recalled.kind) == (1, 5, "improve")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from kevolve.models import Message, ModelFailed, Reply, Request, Text
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.models import Message, Model, ModelFailed, Reply, Request, Text
+from kevolve.models.recorded import Recorder, Recording
 from kevolve.operators.agent import Agent, Limits
-from kevolve.search.node import Proposal
+from kevolve.search.budget import Budget
+from kevolve.search.crew import Evaluated, Operation
+from kevolve.search.greedy import Greedy
+from kevolve.search.loop import Search
+from kevolve.search.node import Graph, Proposal
 from kevolve.search.policies import Step
+from kevolve.search.replay import Recorded, same_graph
+from kevolve.search.replay import Recording as Stored
+from kevolve.search.step import Arm
+from kevolve.store.graph_store import GraphStore
 from tests.operators.agent.test_agent_prompt import FakeLibrary, diagnose
 from tests.operators.scripted import KERNEL, USAGE, Plain, context, node
 
@@ -78,6 +90,60 @@ def test_the_folder_holds_prompt_spec_parent_and_knowledge():
     assert "PROMPT.md\nSPEC.md\nevaluate\nkernel.cpp\nknowledge\nparent.cpp" in said
     assert "./evaluate check" in json.loads(proposal.transcript)["system"]
     assert proposal.source == KERNEL + "x\n"
+
+
+def asked_of(model: Model) -> Proposal:
+    return Agent([model], language=lambda name: Plain()).propose(context([node(1)]), Step(parents=(1,)), 1)[0]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_recorded_exchange_replays_its_folder_without_the_command(tmp_path: Path, status: int):
+    wrong, right = (f"printf '%s' '{text}' > kernel.cpp; ./evaluate " for text in (NEW + "int wrong;", NEW))
+    live = Command(f"{wrong} check; {right} time; printf '%s' '{SAID}' > NOTES.md; echo more > other.txt; exit {status}")
+    exchanges = tmp_path / "exchanges.jsonl"
+    first = asked_of(Recorder(exchanges).around(live))
+    again = asked_of(Recording(exchanges).model(Command.name))
+    assert first.source == NEW
+    assert (again.source, again.problem, again.hypothesis, again.usage) == (first.source, first.problem, first.hypothesis, first.usage)
+    notes, notes_again = (json.loads(each.transcript)["notes"] for each in (first, again))
+    assert [note.get("evaluate") for note in notes][:2] == ["check", "time"]
+    assert notes_again == notes
+    assert "other.txt" not in exchanges.read_text()
+
+
+def searched(store: GraphStore, model: Model, **given) -> Search:
+    """Three steps of a coding agent, each of whose kernels is judged by its length."""
+    agent = Agent([model], language=lambda name: Plain())
+
+    def propose(graph: Graph, step: Step, language: str, count: int) -> list[Proposal]:
+        return agent.propose(context(graph.nodes), step, count)
+
+    def evaluate(batch: Sequence[Proposal]) -> Iterator[Evaluated]:
+        passed = Outcome(status=Status.PASSED, stage=Stage.QUICK, message="judged")
+        return (Evaluated(proposal=each, outcome=passed, fitness=float(len(each.source)), seconds=0.0) for each in batch)
+
+    values = dict(spec="s", spec_hash="h", target="cpu", languages=("cpp",), run=store.start_run(arguments=[], environment={}), store=store)
+    values |= dict(
+        operators=(Operation(name="agent", propose=propose, arms=(Arm(operator="agent", model=model.name),)),), evaluate=evaluate
+    )
+    values |= dict(
+        policy=Greedy(), normalise=lambda language, source: source, budget=Budget(evaluations=3), monotonic=time.monotonic, seed=5
+    )
+    return Search(**values | given)
+
+
+def test_a_search_whose_steps_were_made_in_folders_replays_from_its_store_and_from_its_exchanges(tmp_path: Path):
+    script = f"printf '// rms_norm %s' \"$(date +%N)\" > kernel.cpp; ./evaluate time; printf '%s' '{SAID}'"
+    exchanges = tmp_path / "exchanges.jsonl"
+    with GraphStore(tmp_path / "a") as store, GraphStore(tmp_path / "b") as fresh, GraphStore(tmp_path / "c") as third:
+        found = searched(store, Recorder(exchanges).around(Command(script))).run()
+        assert len({node.source_hash for node in found.graph.nodes}) == 3
+        (record,) = store.searches()
+        crew = Recorded(Stored.of(store.steps(record.id), store.nodes("s", "cpu"), reason=record.reason))
+        searched(fresh, Command("exit 1"), crew=crew, monotonic=crew.clock).run()
+        assert same_graph(store.nodes("s", "cpu"), fresh.nodes("s", "cpu")) is None
+        searched(third, Recording(exchanges).model(Command.name)).run()
+        assert [node.source_hash for node in third.nodes("s", "cpu")] == [node.source_hash for node in store.nodes("s", "cpu")]
 
 
 def test_an_evaluation_that_fails_says_so_by_its_text_and_exit_status():
