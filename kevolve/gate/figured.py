@@ -24,9 +24,19 @@ class Compare(Protocol):
     """What gives the figures of both texts, each with its allowance, and which of them are beyond it."""
 
     def compare(
-        self, spec: Spec, language: Language, old: str, new: str, *, target: Target, workers: Workers, cache: Path, jobs: int
+        self,
+        spec: Spec,
+        language: Language,
+        old: str,
+        new: str,
+        *,
+        target: Target,
+        workers: Workers,
+        cache: Path,
+        jobs: int,
+        arches: Sequence[str] | None = None,
     ) -> tuple[Figure, ...]:
-        """Figures of both texts."""
+        """Figures of both texts. ``arches``: those to compile for; None: all that the target names."""
         ...
 
     def fails(self, figures: Sequence[Figure]) -> tuple[Figure, ...]:
@@ -63,9 +73,10 @@ def figured(compare: Compare | None, spec: Spec, found: Change, *, target: Targe
     if found.old.entry != spec.name:
         return Figured(cause=f"{messages.NO_FIGURES}: its entry function was {found.old.entry}")
     language: Language = registry.load("languages", found.new.language)
+    arches = None if found.new.arch is None else (found.new.arch,)  # a kernel of one architecture need not compile for others
     try:
         figures = compare.compare(
-            spec, language, found.old.source, found.new.source, target=target, workers=workers, cache=cache, jobs=jobs
+            spec, language, found.old.source, found.new.source, target=target, workers=workers, cache=cache, jobs=jobs, arches=arches
         )
     except (BuildError, ChildFailed, ServerFailed) as error:
         return Figured(cause=f"{messages.NO_FIGURES}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
