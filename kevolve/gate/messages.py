@@ -12,6 +12,7 @@ from kevolve.report.record import Figure, Side
 
 NO_FIGURES = "static figures are not available"
 _SHOWN = 3  # figures named as a cause
+_LISTED = 8  # figures beyond their allowance that a message lists
 
 
 def timed(where: str, judged: Judgement, rules: Rules, *, old: Side, new: Side, cause: str, again: str) -> str:
@@ -46,10 +47,10 @@ def grown(where: str, beyond: Sequence[Figure], *, old: Side, new: Side, reason:
         f"{where} grew since {old.revision[:9]} beyond its allowance, though not timed here ({reason})",
         f"  kernel   {_paths(old, new)}",
     ]
-    lines += [
-        f"  {'grown' if number == 0 else '':<7}  {moved(figure)}, {figure.bound} {_number(figure.allowed)}"
-        for number, figure in enumerate(beyond)
-    ]
+    for number, figure in enumerate(beyond[:_LISTED]):
+        lines.append(f"  {'grown' if number == 0 else '':<7}  {moved(figure)}, {figure.bound} {_number(figure.allowed)}")
+    if len(beyond) > _LISTED:
+        lines.append(f"  {'':<7}  and {len(beyond) - _LISTED} more; the record's gate has them all (--kevolve-report)")
     return "\n".join(lines)
 
 
@@ -72,7 +73,7 @@ def _change(figure: Figure) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:,.3g}"
 
 
 def _paths(old: Side, new: Side) -> str:

@@ -50,3 +50,9 @@ def test_a_grown_kernel_s_message_names_every_figure_and_its_allowance() -> None
         "  grown    spills 0 -> 12 (sm90 scale_kernel), at most 0\n"
         "           registers 32 -> 64 (sm90 scale_kernel), at most 35"
     )
+
+
+def test_of_many_figures_the_worst_are_listed_and_the_others_counted() -> None:
+    text = messages.grown("scale", [SPILLS] * 11, old=OLD, new=NEW, reason="no device")
+    assert text.count("spills 0 -> 12") == 8
+    assert text.splitlines()[-1].strip() == "and 3 more; the record's gate has them all (--kevolve-report)"
