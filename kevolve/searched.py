@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from kevolve.models.redaction import redact
 from kevolve.report.record import NodeRow, Record, SearchRow, Usage, dumped
+from kevolve.report.text import shorten
 from kevolve.search.node import Graph, Node
 
 PROSE = 200  # characters of an idea, a hypothesis, a message on the lineage
@@ -122,7 +123,7 @@ def _digits(value: float) -> float:
 
 def _cut(text: str, most: int) -> str:
     shown = redact(text)  # before the cut: half a key is still half a key
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    return shorten(shown, most)  # in its middle: what sets siblings apart, their settings, stands at the end
 
 
 def _shortened(text: str) -> str:
