@@ -73,11 +73,11 @@ def _run(folder: Path, job: Mapping[str, Any]) -> None:
     state.constant = tuple(job["constant"])
     pool = os.open(folder / POOL, os.O_RDONLY)
     try:
-        answer = worker.COMMANDS["enter"](state, {"target": job["target"], "stage": "time"}, ())
+        worker.COMMANDS["enter"](state, {"target": job["target"], "stage": "time"}, ())
         if late and (network := sandbox.leave_network()) != "namespace":  # the tool is connected by now
             raise PermissionError(f"network {network}: a kernel is not run beside a tool that needs it")
-        answer = worker.COMMANDS["load_candidate"](state, job["candidate"], ())
-        answer = {"calls": _called(state, job, pool, profiler, scratch)}
+        worker.COMMANDS["load_candidate"](state, job["candidate"], ())
+        answer: dict[str, Any] = {"calls": _called(state, job, pool, profiler, scratch)}
     except Exception as error:  # noqa: BLE001  a candidate may raise anything
         answer = {"error": f"{type(error).__name__}: {error}"[:500]}
     sys.stdout.flush()
