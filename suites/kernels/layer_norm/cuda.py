@@ -3,10 +3,10 @@
 # spec: suites/test_norms.py::test_layer_norm
 # target: cuda
 # parent: samples
-# measured: 16384-4096-bfloat16: 1.43x [1.42, 1.43] over eager, 7 pairs
+# measured: 16384-4096-bfloat16: 1.42x [1.41, 1.42] over eager, 7 pairs
 # measured: 16384-4096-bfloat16: 1.28x [1.27, 1.29] over compile, 7 pairs
-# measured: 262144-128-float32: 5.57x [5.55, 5.60] over eager, 7 pairs
-# measured: 262144-128-float32: 0.99x [0.98, 0.99] over compile, 7 pairs
+# measured: 262144-128-float32: 5.56x [5.54, 5.59] over eager, 7 pairs
+# measured: 262144-128-float32: 0.98x [0.98, 0.99] over compile, 7 pairs
 # shapes: 16384-4096-bfloat16, 262144-128-float32
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

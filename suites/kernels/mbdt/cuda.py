@@ -3,12 +3,12 @@
 # spec: suites/test_recommendation.py::test_mbdt
 # target: cuda
 # parent: samples
-# measured: 2-2048-4: 3.57x [3.32, 3.83] over eager, 7 pairs
-# measured: 2-2048-4: 1.57x [1.54, 1.60] over compile, 7 pairs
-# measured: 64-65536-8: 59.47x [54.52, 64.87] over eager, 7 pairs
-# measured: 64-65536-8: 8.20x [8.08, 8.33] over compile, 7 pairs
-# measured: 16-65536-200: 16.44x [12.37, 21.86] over eager, 7 pairs
-# measured: 16-65536-200: 1.49x [1.48, 1.50] over compile, 7 pairs
+# measured: 2-2048-4: 3.43x [3.20, 3.67] over eager, 7 pairs
+# measured: 2-2048-4: 1.58x [1.56, 1.61] over compile, 7 pairs
+# measured: 64-65536-8: 50.27x [48.32, 52.30] over eager, 7 pairs
+# measured: 64-65536-8: 8.35x [8.20, 8.49] over compile, 7 pairs
+# measured: 16-65536-200: 13.61x [11.40, 16.24] over eager, 7 pairs
+# measured: 16-65536-200: 1.47x [1.46, 1.48] over compile, 7 pairs
 # shapes: 2-2048-4, 64-65536-8, 16-65536-200
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

@@ -3,11 +3,11 @@
 # spec: suites/test_norms.py::test_rms_norm
 # target: cuda
 # parent: samples
-# measured: 8192-4096-float32: 4.45x [4.44, 4.47] over eager, 7 pairs
-# measured: 8192-4096-float32: 0.96x [0.96, 0.97] over compile, 7 pairs
-# measured: 8192-4096-bfloat16: 12.09x [12.00, 12.18] over eager, 7 pairs
+# measured: 8192-4096-float32: 4.45x [4.41, 4.49] over eager, 7 pairs
+# measured: 8192-4096-float32: 0.96x [0.95, 0.97] over compile, 7 pairs
+# measured: 8192-4096-bfloat16: 12.06x [11.98, 12.15] over eager, 7 pairs
 # measured: 8192-4096-bfloat16: 1.07x [1.06, 1.08] over compile, 7 pairs
-# measured: 131072-256-bfloat16: 12.52x [12.43, 12.62] over eager, 7 pairs
+# measured: 131072-256-bfloat16: 12.38x [12.29, 12.46] over eager, 7 pairs
 # measured: 131072-256-bfloat16: 0.96x [0.95, 0.97] over compile, 7 pairs
 # shapes: 8192-4096-float32, 8192-4096-bfloat16, 131072-256-bfloat16
 # hardware: NVIDIA H200

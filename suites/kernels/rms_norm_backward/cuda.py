@@ -3,10 +3,10 @@
 # spec: suites/test_norms.py::test_rms_norm_backward
 # target: cuda
 # parent: samples
-# measured: 8192-4096-bfloat16: 20.32x [20.18, 20.46] over eager, 7 pairs
-# measured: 8192-4096-bfloat16: 1.91x [1.90, 1.93] over compile, 7 pairs
-# measured: 131072-256-bfloat16: 17.75x [17.67, 17.84] over eager, 7 pairs
-# measured: 131072-256-bfloat16: 1.41x [1.41, 1.42] over compile, 7 pairs
+# measured: 8192-4096-bfloat16: 20.05x [19.95, 20.14] over eager, 7 pairs
+# measured: 8192-4096-bfloat16: 1.90x [1.88, 1.91] over compile, 7 pairs
+# measured: 131072-256-bfloat16: 17.81x [17.73, 17.89] over eager, 7 pairs
+# measured: 131072-256-bfloat16: 1.43x [1.42, 1.44] over compile, 7 pairs
 # shapes: 8192-4096-bfloat16, 131072-256-bfloat16
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

@@ -2,13 +2,13 @@
 # idea: one pass; contiguous inputs as one long row, slices of wider matrices by rows, read where they lie
 # spec: suites/test_activations.py::test_swiglu
 # target: cuda
-# parent: node 4
-# measured: 4096-14336-bfloat16: 1.71x [1.71, 1.72] over eager, 7 pairs
-# measured: 4096-14336-bfloat16: 1.00x [0.99, 1.00] over compile, 7 pairs
-# measured: 2048-28672-bfloat16: 1.71x [1.71, 1.72] over eager, 7 pairs
+# parent: node 1
+# measured: 4096-14336-bfloat16: 1.70x [1.70, 1.71] over eager, 7 pairs
+# measured: 4096-14336-bfloat16: 1.00x [1.00, 1.00] over compile, 7 pairs
+# measured: 2048-28672-bfloat16: 1.71x [1.70, 1.71] over eager, 7 pairs
 # measured: 2048-28672-bfloat16: 1.00x [0.99, 1.00] over compile, 7 pairs
-# measured: 32-14336-bfloat16: 1.79x [1.68, 1.91] over eager, 7 pairs
-# measured: 32-14336-bfloat16: 0.96x [0.95, 0.97] over compile, 7 pairs
+# measured: 32-14336-bfloat16: 1.69x [1.59, 1.79] over eager, 7 pairs
+# measured: 32-14336-bfloat16: 0.97x [0.96, 0.98] over compile, 7 pairs
 # shapes: 4096-14336-bfloat16, 2048-28672-bfloat16, 32-14336-bfloat16
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0
