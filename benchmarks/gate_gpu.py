@@ -130,7 +130,7 @@ class Subject:
 GPU = (
     Subject(name="5", operator="swiglu", text=SWIGLU, shape=(32, 14336), dtype="bfloat16", planted=0.15, guess=100),
     Subject(name="38", operator="rms_norm", text=RMS_NORM, shape=(8192, 4096), dtype="bfloat16", planted=0.05, guess=410),
-    Subject(name="130", operator="rms_norm", text=RMS_NORM, shape=(28672, 4096), dtype="bfloat16", planted=0.05, guess=1434),
+    Subject(name="130", operator="rms_norm", text=RMS_NORM, shape=(28672, 4096), dtype="bfloat16", planted=0.03, guess=860),
 )
 CPU = (Subject(name="cpu", operator="rms_norm", text=RMS_NORM_CPP, shape=(256, 1024), dtype="float32", planted=1.0, guess=256),)
 _BUILDS = 8  # at a time
@@ -142,17 +142,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="cuda")
     parser.add_argument("--count", type=int, default=40, help="verdicts a part")
+    parser.add_argument("--counts", nargs="*", default=[], metavar="PART=COUNT", help="other counts for parts")
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts: unchanged-5 planted-5 unchanged-38 …, or unchanged, planted")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no verdict after so long; what there is is written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results here, after every part")
     arguments = parser.parse_args()
     end, rows = time.monotonic() + arguments.seconds, []
+    counts = {name: int(count) for name, _, count in (given.partition("=") for given in arguments.counts)}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments.target, Path(folder), arguments.seed)
         try:
             for subject, planted in _parts(arguments):
-                rows.append(bench.part(subject, planted=planted, count=arguments.count, end=end))
+                count = counts.get(_name(subject, planted), arguments.count)
+                rows.append(bench.part(subject, planted=planted, count=count, end=end))
                 print(_line(rows[-1]), flush=True)
                 _write(arguments.json, bench, rows)
         finally:
@@ -163,13 +166,12 @@ def main() -> None:
 def _parts(arguments: argparse.Namespace) -> list[tuple[Subject, bool]]:
     subjects = CPU if arguments.target == "cpu" else GPU
     parts = [(subject, planted) for subject in subjects for planted in (False, True)]
-    names = {(subject.name, planted): f"{'planted' if planted else 'unchanged'}-{subject.name}" for subject, planted in parts}
     chosen = arguments.only or ["unchanged", "planted"]
-    return [
-        (subject, planted)
-        for subject, planted in parts
-        if {names[subject.name, planted], names[subject.name, planted].split("-")[0]} & {*chosen}
-    ]
+    return [part for part in parts if {_name(*part), _name(*part).split("-")[0]} & {*chosen}]
+
+
+def _name(subject: Subject, planted: bool) -> str:
+    return f"{'planted' if planted else 'unchanged'}-{subject.name}"
 
 
 def _write(path: Path | None, bench: Bench, rows: list[dict[str, Any]]) -> None:
@@ -211,7 +213,7 @@ class Bench:
             with ThreadPoolExecutor(_BUILDS) as threads:  # all texts before the first verdict: nothing else runs beside one
                 texts = list(threads.map(lambda _: self.candidate(subject, spec, case, extra), range(count)))
             found = [self._verdict(compared(new)) for new in texts if time.monotonic() < end]
-        row = {"part": f"{'planted' if planted else 'unchanged'}-{subject.name}", "operator": subject.operator, "shape": subject.shape}
+        row = {"part": _name(subject, planted), "operator": subject.operator, "shape": subject.shape}
         return row | {"wanted": subject.planted if planted else 0.0, "extra": extra, "calibration": tried, "verdicts": found}
 
     def candidate(self, subject: Subject, spec: Any, case: Any, extra: int) -> Any:
@@ -259,7 +261,9 @@ class Bench:
             "form": judged.form,
             "ratio": asdict(judged.ratio),
             "ratios": {form: asdict(ratio) for form, ratio in look.ratios.items()},
+            "log_ratios": {form: [*pairs] for form, pairs in look.log_ratios.items()},
             "first": {form: asdict(ratio) for form, ratio in first.ratios.items()} if first else None,
+            "first_log_ratios": {form: [*pairs] for form, pairs in first.log_ratios.items()} if first else None,
             "old_us": dict(look.old_us),
             "new_us": dict(look.new_us),
             "pairs": look.pairs,

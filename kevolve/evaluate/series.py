@@ -131,6 +131,10 @@ class Series:
         """The speedup over a baseline with both sides in one form; replayed only where every block of both has such a time."""
         return self._interval(baseline, scatter, dict.fromkeys((baseline, CANDIDATE), replayed))
 
+    def log_ratios_in(self, baseline: str, *, replayed: bool) -> list[float]:
+        """By pair: what the interval of ``speedup_in`` is made of."""
+        return self._log_ratios(baseline, dict.fromkeys((baseline, CANDIDATE), replayed))
+
     def _interval(self, baseline: str, scatter: Scatter | None, replayed: Mapping[str, bool]) -> Interval:
         return interval(self._log_ratios(baseline, replayed), shared=self._shared(scatter, replayed))
 

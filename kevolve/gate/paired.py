@@ -112,6 +112,7 @@ class Comparison:
             old_us={form: _typical(series.blocks(OLD), form) for form in forms},
             new_us={form: _typical(series.blocks(CANDIDATE), form) for form in forms},
             pairs=len(series.pairs),
+            log_ratios={form: series.log_ratios_in(OLD, replayed=form == REPLAYED) for form in forms},
             method=method(series, self.target, self.scatter, compared=f"; {' and '.join(forms)} times, the same form of both kernels"),
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kevolve.evaluate.statistics import Interval
 
@@ -38,13 +38,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Pairs of one set of processes. ``ratios``, ``old_us``, ``new_us``: by form, ``replayed`` only where both sides could be captured."""
+    """Pairs of one set of processes. ``ratios``, ``old_us``, ``new_us``: by form, ``replayed`` only where both sides could be captured.
+
+    ``log_ratios``: by form, one a pair: what the intervals are made of.
+    """
 
     ratios: Mapping[str, Interval]
     old_us: Mapping[str, float]
     new_us: Mapping[str, float]
     pairs: int
     method: str = ""
+    log_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def form(self) -> str:
