@@ -1,6 +1,6 @@
 """The gate on real kernels: unchanged ones of about 5, 38 and 130 us (false failures), and slowdowns planted in them (found or not).
 
-``python benchmarks/gate_gpu.py --json reports/gate_h200.json``; in parts: ``--only unchanged-38 planted-38``.
+``python benchmarks/gate_gpu.py --json benchmarks/gate/h200.json``; in parts: ``--only unchanged-38 planted-38``.
 ``--target cpu``: a smoke run.
 
 A verdict is what ``pytest --kevolve-gate`` gives a case: the new text has a build of its own, both kernels run in fresh processes, a first

@@ -1,7 +1,7 @@
 """Whole runs of ``pytest --kevolve-gate`` in a repository of kernels of about 5, 38 and 130 us on a GPU: exit codes and verdicts.
 
 Each run is a session of its own on a branch whose kernels' texts differ from the main branch's and do the same (``--planted``: are slowed
-by the extra work named, as ``gate_gpu.py`` calibrated it). ``python benchmarks/gate_runs.py --runs 20 --json reports/gate_runs_h200.json``
+by the extra work named, as ``gate_gpu.py`` calibrated it). ``python benchmarks/gate_runs.py --runs 20 --json runs.json``
 """
 
 from __future__ import annotations
