@@ -52,6 +52,7 @@ class Gating:
         """Made at the first kernel item."""
         from kevolve.gate.figured import available
         from kevolve.gate.gate import Gate
+        from kevolve.gate.history import History, paths
         from kevolve.gate.verdict import Rules
 
         assert self._session is not None  # pytest says so before the first item
@@ -62,6 +63,7 @@ class Gating:
             compare=available(),
             load=lambda: os.getloadavg()[0],
             cores=len(os.sched_getaffinity(0)),
+            history=History(paths(self._settings.rootdir, self._settings.gate_history)),
         )
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -156,6 +158,8 @@ class Gating:
         said = summary(rows, terminalreporter._tw.fullwidth, against=against, idle=idle)
         terminalreporter.section("kevolve gate")
         terminalreporter.write_line(said)
+        for problem in self.gate.history.problems if "gate" in self.__dict__ else ():
+            terminalreporter.write_line(f"history: {problem}; kevolve_gate_history in the ini file names the records")
 
     def _removed(self) -> list[Verdict]:
         from kevolve.gate.gate import all_languages, removed_rows

@@ -77,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="judge kernels that changed since REV, old text against new (default: the merge base with the main branch)",
     )
     parser.addini("kevolve_gate_allowance", "slowdown that --kevolve-gate lets pass, in percent", default="2")
+    parser.addini("kevolve_gate_history", "records whose times are shown beside verdicts", type="linelist", default=["reports/*.json"])
     for name in ("target", "language", "budget", "policy"):
         parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
     parser.addini("kevolve_model", "defaults of --kevolve-model, one a line", type="linelist", default=[])
@@ -111,6 +112,7 @@ def read_settings(config: pytest.Config) -> Settings:
         rootdir=config.rootpath,
         gate=config.getoption("kevolve_gate"),
         gate_allowance=_share(str(config.getini("kevolve_gate_allowance"))),
+        gate_history=tuple(filter(None, config.getini("kevolve_gate_history"))),
         target=chosen("target", "cpu"),
         languages=tuple(name for name in chosen("language", "").split(",") if name),
         optimise=config.getoption("kevolve_optimize"),

@@ -12,7 +12,7 @@ class Settings:
 
     ``optimise``: ``"off"``, ``"needed"`` (kernels that fail, are slow or are missing) or ``"all"``.
     ``gate``: the revision to compare kernels with, "" for the merge base with the main branch, None for no gate; ``gate_allowance``: the
-    slowdown that it lets pass, a share of the old time.
+    slowdown that it lets pass, a share of the old time; ``gate_history``: patterns of records whose times are shown beside verdicts.
     ``untimed``: why this process may not time kernels (it is one of several); empty where it may.
     """
 
@@ -35,6 +35,7 @@ class Settings:
     require_measured: bool = False
     gate: str | None = None
     gate_allowance: float = 0.02
+    gate_history: tuple[str, ...] = ("reports/*.json",)
     untimed: str = ""
     sys_path: tuple[str, ...] = field(default=())
     cache: Path | None = None  # $KEVOLVE_CACHE: shared by checkouts; None: below `store`

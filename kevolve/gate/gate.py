@@ -20,11 +20,12 @@ from kevolve.evaluate.timing import timed_pool
 from kevolve.gate import messages
 from kevolve.gate.changes import Change, Kind, change, removed
 from kevolve.gate.figured import Compare, Figured, figured
+from kevolve.gate.history import History, Stored
 from kevolve.gate.paired import Comparison, Untimed
 from kevolve.gate.revision import Revision
 from kevolve.gate.verdict import LAUNCHED, Finding, Judgement, Rules
 from kevolve.languages import Language
-from kevolve.report.record import Side, Speedup, Verdict
+from kevolve.report.record import Environment, Side, Speedup, Verdict
 from kevolve.search.accept import KernelFile, folder_of
 from kevolve.settings import Settings
 from kevolve.spec.spec import Case, Draw, Spec
@@ -43,6 +44,8 @@ class Runs(Protocol):
 
     @property
     def target(self) -> Target: ...  # noqa: D102  # as in `Run`
+    @property
+    def environment(self) -> Environment: ...  # noqa: D102
     @property
     def workers(self) -> Workers: ...  # noqa: D102
     @property
@@ -66,7 +69,7 @@ class Refused:
 
 
 class Gate:
-    """The state of one session's gate. ``load``: work that waits for a core on average; ``jobs``: compilations at a time."""
+    """The state of one session's gate. ``load``: work that waits for a core on average; ``history``: times of earlier runs, to be shown."""
 
     def __init__(
         self,
@@ -77,8 +80,9 @@ class Gate:
         compare: Compare | None,
         load: Callable[[], float],
         cores: int,
+        history: History | None = None,
     ) -> None:
-        self.revision, self.rules = revision, rules
+        self.revision, self.rules, self.history = revision, rules, history or History(())
         self._run, self._compare, self._load, self._cores = run, compare, load, cores
         self._changes: dict[str, Change | None] = {}
         self._olds: dict[str, Candidate | Refused] = {}
@@ -207,11 +211,20 @@ class Gate:
             if side is not None
         )
         again = f"pytest '{spec.nodeid}[{case.id}]' --kevolve-gate={self.revision.short} --kevolve-target {self._run.target.name}"
-        message = messages.timed(_name(spec, case), judged, self.rules, old=old, new=new, cause=figures.cause, again=again)
+        stored, now = self._stored(spec, case, found, judged.form), look.new_us[judged.form]
+        past = stored.line(now) if stored is not None else ""
+        message = messages.timed(_name(spec, case), judged, self.rules, old=old, new=new, cause=figures.cause, again=again, history=past)
         row = self._row(spec, case, found, verdict=judged.finding.value, message=message)
         ratio = Speedup(estimate=judged.ratio.estimate, low=judged.ratio.low, high=judged.ratio.high)
-        extra = {"form": judged.form, "pairs": look.pairs, "method": look.method}
+        extra: dict[str, Any] = {"form": judged.form, "pairs": look.pairs, "method": look.method}
+        if stored is not None:
+            extra["history"] = stored.to_json(now)
         return self._keep(spec, case, replace(row, old=old, new=new, ratio=ratio, figures=figures.figures, extra=extra))
+
+    def _stored(self, spec: Spec, case: Case, found: Change, form: str) -> Stored | None:
+        if self.history.empty:
+            return None
+        return self.history.of(spec.name, case.id, self._run.target.name, found.new.language, form, self._run.environment)
 
     def _with_load(self, judged: Judgement) -> Judgement:
         """Name the likeliest reason of noise: other work."""

@@ -15,8 +15,8 @@ _SHOWN = 3  # figures named as a cause
 _LISTED = 8  # figures beyond their allowance that a message lists
 
 
-def timed(where: str, judged: Judgement, rules: Rules, *, old: Side, new: Side, cause: str, again: str) -> str:
-    """A case that was timed: the whole message of a slowdown, one line of anything else."""
+def timed(where: str, judged: Judgement, rules: Rules, *, old: Side, new: Side, cause: str, again: str, history: str = "") -> str:
+    """A case that was timed: the whole message of a slowdown, one line of anything else. ``history``: what a stored time says."""
     ratio, look = judged.ratio, judged.look
     interval = f"{ratio.estimate:.3f}x [{ratio.low:.3f}, {ratio.high:.3f}]"
     times = f"old {text.time(look.old_us[judged.form])}, new {text.time(look.new_us[judged.form])} ({judged.form})"
@@ -30,6 +30,7 @@ def timed(where: str, judged: Judgement, rules: Rules, *, old: Side, new: Side, 
         f"  speedup  {interval}, {CONFIDENCE:.0%} interval over {look.pairs} pairs; at least {rules.least:.3f} passes",
         f"  twice    {first.estimate:.3f}x [{first.low:.3f}, {first.high:.3f}] in the processes before",
         f"  cause    {cause}",
+        *([f"  stored   {history}"] if history else []),
         f"  again    {again}",
     ]
     return "\n".join(lines)

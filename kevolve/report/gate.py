@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tabulate import tabulate
 
@@ -34,10 +35,12 @@ OLD = Column(heading="old", cell=lambda row: _time(row.old), right=True)
 NEW = Column(heading="new", cell=lambda row: _time(row.new), right=True)
 RATIO = Column(heading="speedup", cell=lambda row: _ratio(row, interval=True))
 SHORT_RATIO = Column(heading="speedup", cell=lambda row: _ratio(row, interval=False), right=True)
+STORED = Column(heading="stored", cell=lambda row: _stored(row), right=True)
 KERNEL = Column(heading="kernel", cell=lambda row: words.line(side.path) if (side := row.new or row.old) else "")
 
 # The richest that fits is used; names in the last are cut to fit.
 LAYOUTS = (
+    (SPEC, CASE, TARGET, LANGUAGE, VERDICT, OLD, NEW, RATIO, STORED, KERNEL),
     (SPEC, CASE, TARGET, LANGUAGE, VERDICT, OLD, NEW, RATIO, KERNEL),
     (SPEC, CASE, VERDICT, OLD, NEW, RATIO),
     (SPEC, CASE, VERDICT, OLD, NEW, SHORT_RATIO),
@@ -48,7 +51,8 @@ def summary(rows: Iterable[Verdict], width: int, *, against: str = "", idle: int
     """What was compared, the counts, the table and the reasons, no line wider than ``width``. ``idle``: tests of unchanged kernels."""
     ordered = verdicts_worst_first(rows)
     counts = text.wrapped("; ".join(filter(None, (against, _counts(ordered, idle)))), width)
-    return "\n\n".join(part for part in (counts, table(ordered, width), _reasons(ordered, width)) if part)
+    said = "\n".join(filter(None, (_reasons(ordered, width), _history(ordered, width))))
+    return "\n\n".join(part for part in (counts, table(ordered, width), said) if part)
 
 
 def table(rows: Sequence[Verdict], width: int) -> str:
@@ -99,6 +103,26 @@ def _reasons(rows: Sequence[Verdict], width: int) -> str:
         if row.message and row.verdict not in ("faster", "same", "slower"):
             reasons.setdefault((row.verdict, words.line(row.message.splitlines()[0].rstrip(":"))), []).append(row)
     return "\n".join(text.wrapped(f"{verdict}: {message} ({_where(found)})", width) for (verdict, message), found in reasons.items())
+
+
+def _history(rows: Sequence[Verdict], width: int) -> str:
+    """Advice, never a verdict: what is slower now than a time stored under the same conditions; and what a star means."""
+    stored = [(row, past) for row in rows if (past := _past(row))]
+    said = [f"stored: {words.line(f'{row.spec}[{row.case}]')}: {words.line(past['said'])}" for row, past in stored if past.get("apart")]
+    differs = [str(past["differs"][0]) for _, past in stored if past.get("differs")]
+    said += [f"* stored under other conditions, advisory only: {words.line(differs[0])}"] if differs else []
+    return "\n".join(text.wrapped(line, width) for line in said)
+
+
+def _past(row: Verdict) -> Mapping[str, Any] | None:
+    past = row.extra.get("history")
+    return past if isinstance(past, Mapping) and isinstance(past.get("us"), int | float) and "said" in past else None
+
+
+def _stored(row: Verdict) -> str:
+    """The time that a record holds, with a star where it was taken under other conditions."""
+    past = _past(row)
+    return "" if past is None else f"{text.time(past['us'])}{'*' if past.get('differs') else ''}"
 
 
 def _where(rows: Sequence[Verdict]) -> str:

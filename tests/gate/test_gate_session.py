@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kevolve.report.record import Environment, Record, Result, Times, dumped
 from tests.gate.gitted import KERNEL, SPEC, commit, git, slowed, write
 from tests.plain_kernel import NORMALISE
 
@@ -19,6 +20,10 @@ WORKFLOW = """
 set -euo pipefail
 python -m pytest -p no:cacheprovider --kevolve-gate --junitxml=junit.xml --kevolve-record=record.json
 """
+
+
+ELSEWHERE = Environment(device="Another CPU", arch="x86-64-v3", date="2026-01-02T03:04:05+00:00", commit="0a1b2c3d4e5f")
+STORED = Result(spec="normalise", case="64-128", target="cpu", language="cpp", status="PASSED", time_us=Times(launched=1500.0))
 
 
 @pytest.fixture
@@ -46,6 +51,8 @@ def workflow(folder: Path) -> tuple[int, str]:
 
 def test_a_slowed_kernel_fails_and_the_message_names_kernel_case_times_interval_and_cause(repository: Path) -> None:
     write(repository, KERNEL, slowed(NORMALISE))
+    write(repository, "reports/elsewhere.json", dumped(Record(environment=ELSEWHERE, results=(STORED,))))
+    write(repository, "reports/notes.json", "[]")
     commit(repository, "Does its work three times")
     code, said = workflow(repository)
     assert code == 1, said
@@ -56,9 +63,12 @@ def test_a_slowed_kernel_fails_and_the_message_names_kernel_case_times_interval_
   speedup  0\.\d+x \[0\.\d+, 0\.\d+\], 99% interval over \d+ pairs; at least 0\.980 passes
   twice    0\.\d+x \[0\.\d+, 0\.\d+\] in the processes before
   cause    .+
+  stored   1\.50 ms on 2026-01-02 \(0a1b2c3d4\); advisory only: device Another CPU there, .+ here; .+
   again    pytest 'test_spec.py::test_normalise\[64-128\]' --kevolve-gate={base} --kevolve-target cpu"""
     assert re.search(expected, said), said
+    assert "notes.json: record: expected an object" in said
     (row,) = json.loads((repository / "record.json").read_text())["gate"]
+    assert row["history"]["us"] == 1500
     assert (row["case"], row["verdict"], row["old"]["revision"]) == ("64-128", "slower", git(repository, "rev-parse", "main"))
     assert row["ratio"]["high"] < 0.9
     assert row["old"]["time_us"] < row["new"]["time_us"]
