@@ -27,6 +27,7 @@ SETTINGS = pytest.StashKey[Settings]()
 FOLDERS = pytest.StashKey[dict[Path, str]]()  # of kernels, by the node id of the spec that they belong to
 SPEC = pytest.StashKey[Spec]()
 CASE = pytest.StashKey[Case]()
+SANDBOXES = ("available", "strict")
 
 
 def on(*targets: str, min_speedup: float | None = None) -> pytest.MarkDecorator:
@@ -76,9 +77,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="REV",
         help="judge kernels that changed since REV, old text against new (default: the merge base with the main branch)",
     )
+    group.addoption(
+        "--kevolve-sandbox",
+        choices=SANDBOXES,
+        help="confine candidates as far as this system offers it (default), or refuse to run where something is missing",
+    )
     parser.addini("kevolve_gate_allowance", "slowdown that --kevolve-gate lets pass, in percent", default="2")
     parser.addini("kevolve_gate_history", "records whose times are shown beside verdicts", type="linelist", default=["reports/*.json"])
-    for name in ("target", "language", "budget", "policy"):
+    for name in ("target", "language", "budget", "policy", "sandbox"):
         parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
     parser.addini("kevolve_model", "defaults of --kevolve-model, one a line", type="linelist", default=[])
     parser.addini("kevolve_knowledge", "defaults of --kevolve-knowledge, below the rootdir", type="linelist", default=[])
@@ -121,6 +127,7 @@ def read_settings(config: pytest.Config) -> Settings:
         models=tuple(config.getoption("kevolve_model") or filter(None, config.getini("kevolve_model"))),
         knowledge=tuple(Path(config.invocation_params.dir, name) for name in _knowledge(config)),
         evaluator=config.getoption("kevolve_evaluator") or "",
+        sandbox=chosen("sandbox", "available"),
         seed=config.getoption("kevolve_seed"),
         review=config.getoption("kevolve_review"),
         **reporting.places(config, worker=worker),
@@ -151,6 +158,8 @@ def _knowledge(config: pytest.Config) -> list[str]:
 def _check_names(settings: Settings) -> None:
     from kevolve import registry
 
+    if settings.sandbox not in SANDBOXES:
+        raise pytest.UsageError(f"kevolve_sandbox: expected one of {', '.join(SANDBOXES)}, got {settings.sandbox!r}")
     wanted = [("targets", settings.target), ("policies", settings.policy), *(("languages", name) for name in settings.languages)]
     for group, name in wanted:
         if name not in registry.names(group):
@@ -250,6 +259,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if file is None:
         _check_models(session)
+        _check_sandbox(session)
         return None
     from kevolve import prompting
 
@@ -275,6 +285,20 @@ def _check_models(session: pytest.Session) -> None:
         _ = _run(session).model
     except Unusable as error:
         raise pytest.UsageError(f"kevolve: {error}") from error
+
+
+def _check_sandbox(session: pytest.Session) -> None:
+    """A strict run on a system that cannot confine candidates is a usage error before the first test."""
+    settings = session.config.stash[SETTINGS]
+    if settings.sandbox != "strict" or not any(SPEC in item.stash for item in session.items):
+        return
+    absent = _run(session).unconfined
+    if absent:
+        named = "".join(f"\n  {name}: {said}" for name, said in absent.items())
+        raise pytest.UsageError(
+            f"--kevolve-sandbox=strict: expected candidates to be confined in full, this system lacks{named}\n"
+            "docs/threat-model.md says what each is for and where it can be had; without strict it is done without"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -113,7 +113,7 @@ class Run:
         """The processes that run candidates."""
         scratch = self.settings.store / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
-        return Workers(sys_path=self.settings.sys_path, scratch=scratch, cache=self.cache)
+        return Workers(sys_path=self.settings.sys_path, scratch=scratch, cache=self.cache, strict=self.settings.sandbox == "strict")
 
     @cached_property
     def templates(self) -> Templates:
@@ -451,6 +451,15 @@ class Run:
         isolation = self.workers.isolation(target=self.target, language=self.target.languages[0])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return describe(self.target, languages, isolation=isolation, root=self.settings.rootdir, date=now)
+
+    @property
+    def unconfined(self) -> Mapping[str, str]:
+        """What keeps candidates from being fully confined here, by name; empty where nothing does or the target is not here."""
+        from kevolve.evaluate import sandbox
+
+        if self.target.missing() is not None:
+            return {}
+        return sandbox.missing(self.workers.isolation(target=self.target, language=self.target.languages[0]))
 
     @property
     def record(self) -> Record:

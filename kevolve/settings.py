@@ -24,6 +24,7 @@ class Settings:
     policy: str = "best-first"
     models: tuple[str, ...] = ()  # "anthropic:NAME", "openai:NAME@URL", "command:…", each perhaps with "=WEIGHT" at its end
     knowledge: tuple[Path, ...] = ()  # folders of documents besides our own
+    sandbox: str = "available"  # or "strict": no candidate runs where it cannot be confined in full
     evaluator: str = ""  # "spool:DIR": rounds are evaluated on another machine; empty: here
     seed: int | None = None
     review: bool = False

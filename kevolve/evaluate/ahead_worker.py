@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kevolve import registry
-from kevolve.evaluate import sandbox
+from kevolve.evaluate import worker
 from kevolve.evaluate.arena import contiguous_strides, dtype_named
 from kevolve.evaluate.state import WorkerState, as_tuple
 from kevolve.languages import Ahead
@@ -27,7 +27,8 @@ def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...
     and ``stopped``: why the entry went no further.
     """
     tempfile.tempdir = None  # found anew: the server may have looked for one, outside the scratch directory
-    isolation = _confine(state)
+    # Compilers are programs, so that programs may start; they and the candidate write beneath the scratch directory only.
+    isolation = worker.confined(state, arguments, programs=True, devices=())
     language = registry.load("languages", arguments["language"])
     deadline = time.monotonic() + arguments["budget_s"]
     state.source = arguments["artifact"]
@@ -45,13 +46,6 @@ def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...
         "launches": ahead.launches(),
         "isolation": isolation,
     }
-
-
-def _confine(state: WorkerState) -> dict[str, str]:
-    """Compilers are programs, so that programs may start; they and the candidate write beneath the scratch directory only."""
-    scratch = Path(state.fields["scratch"])
-    isolation = dict(sandbox.confine(sandbox.from_json(state.fields["limits"]), scratch=scratch, programs=True))
-    return isolation | {"files": sandbox.confine_files(scratch)}
 
 
 def _printed(ahead: Ahead) -> list[str]:

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from kevolve.evaluate import sandbox
+from kevolve.evaluate import landlock, sandbox, usage
 from kevolve.evaluate.channel import Closed, Garbage, Message, close_all, pair
 from kevolve.evaluate.fork_server import End, ForkServer, ServerFailed, tail
 from kevolve.evaluate.hold import Holds
 from kevolve.evaluate.outcome import Status
-from kevolve.evaluate.sandbox import Limits, children_of
+from kevolve.evaluate.sandbox import Limits
+from kevolve.evaluate.seccomp import Listener
 
 if TYPE_CHECKING:
     from kevolve.targets import Target
@@ -31,7 +32,8 @@ __all__ = ["Child", "ChildFailed", "Limits", "Reply", "ServerFailed", "Workers"]
 _FORK_S = 30.0
 _END_S = 5.0
 _WATCH_S = 0.05  # how often a child's memory is looked at: sixteen children at once must not cost the judge a core
-_COUNT_EVERY = 2  # so many looks, and its processes are counted: nothing else bounds those of a child that may start programs
+_COUNT_EVERY = 2  # so many looks, and its processes, threads and files are counted
+_CONFINING = ("load_candidate", "confine", "ahead")  # commands after which a child is an untrusted one's
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
 _PROGRESS = struct.Struct("<q")
@@ -65,15 +67,19 @@ class Workers:
     """Servers by environment, and the children forked from them. Thread-safe.
 
     ``sys_path``: where references and targets are imported from (pytest's ``sys.path``). ``scratch``: a folder of this run.
-    ``cache``: where torch.compile keeps what it made for references; None: in ``scratch``.
+    ``cache``: where torch.compile keeps what it made for references; None: in ``scratch``. ``strict``: a candidate that cannot be fully
+    confined is not loaded.
     """
 
-    def __init__(self, *, sys_path: Sequence[str], scratch: Path, limits: Limits | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, *, sys_path: Sequence[str], scratch: Path, limits: Limits | None = None, cache: Path | None = None, strict: bool = False
+    ) -> None:
         self._sys_path = [str(Path(path).resolve()) for path in sys_path if path]
         self._scratch = scratch.resolve()
         self._scratch.mkdir(parents=True, exist_ok=True)
         self._compile_cache = (cache.resolve() if cache else self._scratch) / "inductor"
         self.limits = limits or Limits()
+        self._strict = strict
         self._servers: dict[tuple[Any, ...], ForkServer] = {}
         self._children: set[Child] = set()
         self._lock = threading.Lock()
@@ -86,7 +92,7 @@ class Workers:
         self.judging = threading.Lock()
         self.forks = threading.Lock()  # of the process that has imported the compiler
         self.uncaptured: dict[tuple[str, ...], dict[str, str]] = {}  # by case: baselines whose calls cannot be captured, and why
-        if not sandbox.landlock_version():
+        if not landlock.version():
             sandbox.hide_memory()  # Landlock would keep children from it; see sandbox
 
     def child(self, *, target: Target, language: str) -> Child:
@@ -118,11 +124,12 @@ class Workers:
         return found
 
     def isolation(self, *, target: Target, language: str) -> dict[str, Any]:
-        """What confines an untrusted candidate here, by name, as the system answered when asked for it."""
+        """What confines an untrusted candidate here, by name, as the system answered when asked for it, and ``level`` of it all."""
         with self.child(target=target, language=language) as child:
-            confined = child.call("confine", deadline_s=_FORK_S).fields["isolation"]
+            confined = child.call("confine", deadline_s=_FORK_S, probe=True).fields["isolation"]
         server = self._server(target, language, self.environment(target, language))
-        return {**(server.isolation or {}), **confined}
+        had = {**(server.isolation or {}), **confined}
+        return {"level": sandbox.level(had), **had}
 
     def close(self) -> None:
         """End every server and its children."""
@@ -174,6 +181,7 @@ class Workers:
             "address_space": getattr(target, "limits_address_space", True),
             "programs": getattr(target, "starts_programs", False),
             "writes": getattr(target, "writes", None),
+            "strict": self._strict,
         }
 
     def _server(self, target: Target, language: str, environment: Mapping[str, str]) -> ForkServer:
@@ -189,7 +197,8 @@ class Workers:
 
     def _fork(self, server: ForkServer, target: Target) -> Child:
         parts = _Parts(self.folder())
-        fields = {"scratch": str(parts.folder), "server": server.pid, **self.confinement(target)}
+        network = (server.isolation or {}).get("network", "unknown")
+        fields = {"scratch": str(parts.folder), "server": server.pid, "network": network, **self.confinement(target)}
         try:
             pid = server.ask("fork", parts.theirs, **fields)["pid"]
         except ServerFailed:
@@ -242,6 +251,9 @@ class Child:
         self.lent = threading.Lock()  # held by the measurement that a kept process serves
         self._end: End | None = None
         self._base_bytes: int | None = None
+        self._confined = False
+        self._listener: Listener | None = None
+        self._ours = {_identity(parts.progress_fd), _identity(parts.log_fd)}  # files that it holds and did not make
         parts.handed_over()
         workers.opened(self)
 
@@ -263,12 +275,17 @@ class Child:
         if self._closed:
             raise ChildFailed(Status.RUNTIME_ERROR, f"was ended before {command!r}")
         deadline = time.monotonic() + deadline_s
+        self._confined |= command in _CONFINING
+        self._ours.update(map(_identity, fds))
         for offset in (0, _PROGRESS.size):
             _PROGRESS.pack_into(self._parts.progress, offset, -1)
         try:
             self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
-            while "grow" in (message := self._receive(deadline)).fields:
-                self._grow(message.fields["grow"], fds)
+            while (message := self._receive(deadline)).fields.keys() & {"grow", "listen"}:
+                if "grow" in message.fields:
+                    self._grow(message.fields["grow"], fds)
+                else:
+                    self._listen(message.fds)
         except TimeoutError:
             self.kill()
             raise self._failed(f"no answer to {command!r} within {deadline_s:g} s", Status.TIMEOUT) from None
@@ -309,6 +326,7 @@ class Child:
             self.kill()
             self._server.forget(self.pid)
             self._workers.ended(self)
+            self._stop_listening()
             self._parts.drop()
 
     def __enter__(self) -> Child:
@@ -319,32 +337,85 @@ class Child:
 
     def _receive(self, deadline: float) -> Message:
         """The next message, looking after the child meanwhile."""
+        channel = self._parts.channel.fileno()
         poll = select.poll()
-        poll.register(self._parts.channel, select.POLLIN)
-        wait_s, looks = 0.002, 0  # short at first: most answers come at once, and a first look costs more than they do
-        while not poll.poll(1000 * max(0.0, min(wait_s, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline:
+        poll.register(channel, select.POLLIN)
+        if self._listener is not None:
+            poll.register(self._listener, select.POLLIN)
+        looked, looks = time.monotonic(), 0
+        wait_s = 0.002  # short at first: most answers come at once, and a first look costs more than they do
+        while channel not in (ready := [fd for fd, _ in poll.poll(1000 * max(0.0, min(looked + wait_s, deadline) - time.monotonic()))]):
+            now = time.monotonic()
+            if now >= deadline:
                 raise TimeoutError
-            self._watch(count=looks % _COUNT_EVERY == 0)
-            wait_s, looks = _WATCH_S, looks + 1
+            if ready and not self._allow_process():
+                poll.unregister(ready[0])
+            if now >= looked + wait_s:
+                self._watch(count=looks % _COUNT_EVERY == 0)
+                looked, wait_s, looks = now, _WATCH_S, looks + 1
         return self._parts.channel.receive(timeout_s=max(0.001, deadline - time.monotonic()))
 
     def _watch(self, *, count: bool) -> None:
-        """The second line behind the limits that the child put on itself. ``count``: its processes too."""
-        resident, processes = _resident_bytes(self.pid), _descendants(self.pid) if count else 0
+        """The second line behind the limits that the child put on itself. ``count``: its processes, threads and files too."""
+        resident = usage.resident_bytes(self.pid)
         if self._base_bytes is None:
             self._base_bytes = min(resident, _GIB)
         limits = self._workers.limits
-        problem = None
         if resident - self._base_bytes > limits.memory_bytes:
-            problem = f"out of memory: {resident / _GIB:.1f} GiB resident, the limit is {limits.memory_bytes / _GIB:g} GiB"
-        elif processes > limits.processes:
-            problem = f"made {processes} processes, the limit is {limits.processes}"
-        elif self._server.end_of(self.pid, timeout_s=0) is not None:
+            self._end_for(f"out of memory: {resident / _GIB:.1f} GiB resident, the limit is {limits.memory_bytes / _GIB:g} GiB")
+        if count:
+            self._count(limits)
+        if self._server.end_of(self.pid, timeout_s=0) is not None:
             raise Closed("ended, and something else holds its socket")
-        if problem:
-            self.kill()
-            raise self._failed(problem)
+
+    def _count(self, limits: Limits) -> None:
+        processes, threads = len(usage.descendants(self.pid)), usage.threads(self.pid)
+        if processes > limits.processes:
+            self._end_for(f"made {processes} processes, the limit is {limits.processes}")
+        if not self._confined:
+            return
+        if threads > limits.threads:
+            self._end_for(f"made {threads} threads, the limit is {limits.threads}")
+        stored = usage.stored_bytes(self.pid, self._parts.folder, self._ours)
+        if stored is None:
+            self._end_for(f"made more than {usage.MOST_FILES} files")
+        elif stored > limits.disk_bytes:
+            self._end_for(f"wrote {stored / _GIB:.1f} GiB to files, the limit is {limits.disk_bytes / _GIB:g} GiB")
+
+    def _end_for(self, problem: str) -> NoReturn:
+        self.kill()
+        raise self._failed(problem)
+
+    def _listen(self, fds: tuple[int, ...]) -> None:
+        """From now on its new processes wait for us. It says so before it loads a candidate; once."""
+        if self._listener is not None or len(fds) != 1:
+            close_all(fds)
+            raise Garbage("asked to be listened to for a second time")
+        self._listener = Listener(fds[0])
+
+    def _allow_process(self) -> bool:
+        """Let a process of the child's make another, or end the child where there are too many. False: there is nothing to listen to."""
+        assert self._listener is not None
+        most, refused = self._workers.limits.processes, False
+
+        def allowed() -> bool:
+            nonlocal refused
+            refused = len(usage.descendants(self.pid)) >= most
+            return not refused
+
+        try:
+            self._listener.answer(allowed)
+        except OSError:  # all who could ask have ended, or it was no listener
+            self._stop_listening()
+            return False
+        if refused:
+            self._end_for(f"made {most} processes, the limit is {most}, and began another")
+        return True
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _grow(self, size: Any, fds: Sequence[int]) -> None:
         """Make the output arena larger, as far as the limit allows: only the judge changes its size."""
@@ -356,7 +427,7 @@ class Child:
 
     def _why_closed(self) -> str:
         self._end = self._end or self._server.end_of(self.pid, timeout_s=0.5)
-        if self._end is None and _has_ended(self.pid):  # the server did not come to say so yet
+        if self._end is None and usage.has_ended(self.pid):  # the server did not come to say so yet
             self._end = self._server.end_of(self.pid, timeout_s=_END_S)
         if self._end is None:
             self.kill()
@@ -370,6 +441,11 @@ class Child:
         return ChildFailed(status, message, log=self._parts.log(), progress=item if item >= 0 else None)
 
 
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return (status.st_dev, status.st_ino)
+
+
 _OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory", "not enough memory")
 
 
@@ -381,28 +457,3 @@ def _raised(error: Any) -> str:
     lines = fields.get("traceback", [])
     where = "".join(f"\n  {line!s:.300}" for line in lines[:8]) if isinstance(lines, list) else ""
     return f"{memory}{kind}: {message}{where}"
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return 0
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process is gone, or waits for its parent to ask how it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def _descendants(pid: int) -> int:
-    """How many processes it has made that live."""
-    found, unvisited = 0, [pid]
-    while unvisited and found < 10_000:
-        children = children_of(unvisited.pop())
-        found += len(children)
-        unvisited += children
-    return found

@@ -76,6 +76,7 @@ def _run(folder: Path, job: Mapping[str, Any]) -> None:
         worker.COMMANDS["enter"](state, {"target": job["target"], "stage": "time"}, ())
         if late and (network := sandbox.leave_network()) != "namespace":  # the tool is connected by now
             raise PermissionError(f"network {network}: a kernel is not run beside a tool that needs it")
+        state.fields = {**fields, "network": network}
         worker.COMMANDS["load_candidate"](state, job["candidate"], ())
         answer: dict[str, Any] = {"calls": _called(state, job, pool, profiler, scratch)}
     except Exception as error:  # noqa: BLE001  a candidate may raise anything

@@ -1,9 +1,10 @@
 """What a child may do, set by itself before it meets a candidate.
 
 Isolation (the kernel enforces it on the whole process, whatever code runs in it): no network (a network namespace, and no
-sockets), no programs started and no processes made, no signals to or memory of other processes (a seccomp filter), writes to the
-scratch directory only (Landlock), limits on memory and file sizes. Each is used where the system offers it; ``confine`` says
-which were. Hardening (a determined candidate in the same process can undo it): hidden descriptors, the policy on source text,
+sockets), no programs started and no processes made, nothing done to other processes (``seccomp``), the system's files read and the
+scratch directory written to and no others (``landlock``), no capabilities, limits on memory and file sizes. Each is used where the system
+offers it; ``confine`` says which were, ``missing`` what is not there, and a strict run does without none of them. Hardening (a
+determined candidate in the same process can undo it): hidden descriptors, the policy on source text,
 the scrubbed environment. A candidate always shares its process with the code that reports its outputs, so nothing
 that a child says is believed: the judge compares the outputs themselves.
 """
@@ -12,9 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
-import platform
 import resource
 import struct
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
+from kevolve.evaluate import landlock, seccomp
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _CAPABILITY_VERSION_3 = 47, 4, 0x20080522
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIGKILL = 9
@@ -44,11 +46,16 @@ def default_memory_bytes() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one child may use. ``memory_bytes`` is above what the server has; ``file_bytes`` bounds its log too."""
+    """What one child may use. ``memory_bytes`` is above what the server has; ``file_bytes`` bounds its log too.
+
+    ``disk_bytes``: all its files together, those that it removed and holds open too. ``processes`` that live at once, besides itself.
+    """
 
     memory_bytes: int = field(default_factory=default_memory_bytes)
     file_bytes: int = 64 << 20
+    disk_bytes: int = 1 << 30
     processes: int = 64
+    threads: int = 2048
     open_files: int = 256
 
     def to_json(self) -> dict[str, int]:
@@ -120,158 +127,81 @@ def begin(limits: Limits, *, address_space: bool) -> None:
         _lower(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes + (os.cpu_count() or 1) * _THREAD_BYTES)
 
 
-def confine(limits: Limits, *, scratch: Path, programs: bool = False, devices: Sequence[Path] | None = None) -> Mapping[str, str]:
-    """The limits for an untrusted candidate; irreversible. What was had, by name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confined:
+    """What was had, by name, and the descriptor on which new processes are announced (the receiver's to close)."""
 
-    ``programs``: the target needs to start programs (a driver's compiler); then system calls are not filtered, and files are confined
-    only where ``devices`` says which else are written to.
+    had: Mapping[str, str]
+    listener: int | None = None
+
+
+def confine(
+    limits: Limits,
+    *,
+    scratch: Path,
+    own: Sequence[Path] = (),
+    programs: bool = False,
+    devices: Sequence[Path] | None = (),
+    listen: bool = False,
+) -> Confined:
+    """The limits for an untrusted candidate; irreversible.
+
+    ``own``: the candidate's files. ``programs``: the target needs to start programs (a driver's compiler); then files are confined only
+    where ``devices`` says which else are written to, and new processes are counted by who reads the listener (``listen``).
     """
     _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
     _lower(resource.RLIMIT_NOFILE, limits.open_files)
-    if programs:
-        files = "not confined: the target starts programs" if devices is None else confine_files(scratch, devices)
-        return {"files": files, "system_calls": "not filtered: the target starts programs"}
-    return {"files": confine_files(scratch), "system_calls": _filter_system_calls()}
+    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
+    capabilities = drop_capabilities()
+    files = "not confined: the target does not say which devices it writes to"
+    if devices is not None:
+        files = landlock.confine_files(scratch, own=own, devices=devices)
+    filtered = seccomp.filter_calls(programs=programs, listen=listen)
+    had = {"files": files, "system_calls": filtered.said, "capabilities": capabilities}
+    if threads > 1 and landlock.version() < landlock.EVERY_THREAD_SINCE:
+        had["threads"] = f"{threads - 1} of the driver's, older than the confinement of files, lie outside it"
+    return Confined(had=had, listener=filtered.listener)
 
 
-# --- Landlock: read anywhere, write beneath the scratch directory (Linux 5.13 and later) ---
-
-_WRITES = 0x1FFF & ~0b1101  # write, remove and make files of every kind; not execute, read, list
-_WRITES_SINCE = ((2, 1 << 13), (3, 1 << 14))  # (version of the interface, right): link across folders, truncate
-_FILE_WRITES = 0b10 | 1 << 14  # what a rule for a file may name: write, truncate
-_RULE_PATH_BENEATH = 1
-
-
-def landlock_version() -> int:
-    """The version of Landlock's interface, 0 where the kernel has none."""
-    return max(0, int(_libc.syscall(444, None, ctypes.c_size_t(0), 1)))
+def drop_capabilities() -> str:
+    """Give up every privilege, root's and those in our own namespace, for this thread and what it starts. ``"none"``, or why not."""
+    for number in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) != 0:
+            break
+    _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
+    header, empty = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
+    return "none" if _libc.capset(header, empty) == 0 else f"kept: {os.strerror(ctypes.get_errno())}"
 
 
-def confine_files(scratch: Path, devices: Sequence[Path] = ()) -> str:
-    """Read anywhere, write beneath ``scratch`` and to ``devices`` (files or folders) only, programs started from here included.
+FULL, PARTIAL, NONE = "full", "partial", "none"
 
-    What was had: ``"read-only outside the scratch directory"``, or why not.
+
+def missing(isolation: Mapping[str, Any]) -> dict[str, str]:
+    """What keeps a child from being fully confined: by name, what was had in its place.
+
+    ``isolation``: what the server and ``confine`` answered.
     """
-    version = landlock_version()
-    writes = _WRITES | sum(right for since, right in _WRITES_SINCE if version >= since)
-    rules = struct.pack("<Q", writes)
-    ruleset = _libc.syscall(444, rules, ctypes.c_size_t(len(rules)), 0)
-    if ruleset < 0:
-        return f"not confined: Landlock: {os.strerror(ctypes.get_errno())}"
-    _allow(ruleset, scratch, writes)
-    for path in (Path("/dev/null"), *devices):
-        if path.exists():
-            _allow(ruleset, path, writes if path.is_dir() else _FILE_WRITES & writes)
-    done = _libc.syscall(446, ruleset, 0) == 0
-    reason = os.strerror(ctypes.get_errno())
-    os.close(ruleset)
-    return "read-only outside the scratch directory" if done else f"not confined: Landlock: {reason}"
+    calls = isolation["system_calls"]
+    wanted = {
+        "network": isolation["network"] == "namespace" or not calls.startswith("not filtered"),
+        "files": isolation["files"] == landlock.CONFINED,
+        "system_calls": calls in (seccomp.ALONE, seccomp.COUNTED),
+        "capabilities": isolation["capabilities"] == "none",
+    }
+    return {name: isolation[name] for name, had in wanted.items() if not had}
 
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    _libc.syscall(445, ruleset, _RULE_PATH_BENEATH, struct.pack("<Qi", rights, fd), 0)
-    os.close(fd)
+def level(isolation: Mapping[str, Any]) -> str:
+    """``FULL``; ``NONE`` where neither files nor system calls are confined; ``PARTIAL`` between."""
+    absent = missing(isolation)
+    if not absent:
+        return FULL
+    return NONE if {"files", "system_calls"} <= absent.keys() and calls_free(isolation) else PARTIAL
 
 
-# --- seccomp: a filter on system calls, in classic BPF ---
-
-_LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-_CLONE_THREAD = 0x00010000
-_X32 = 0x40000000  # numbers of x86_64's second table begin here
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Calls:
-    """System call numbers of one architecture (``asm/unistd.h``)."""
-
-    audit: int
-    refused: Sequence[int]
-    signals: Sequence[int]  # the first argument is a process: only oneself
-    clone: int
-    clone3: int = 435
-
-
-_CALLS = {
-    "x86_64": _Calls(
-        audit=0xC000003E,
-        # socket, socketpair, fork, vfork, execve, ptrace, mount, chroot, process_vm_readv/writev, execveat, bpf, kexec, keyctl,
-        # unshare, setns, perf_event_open, io_uring_setup, pidfd_open/send_signal/getfd, process_madvise, userfaultfd,
-        # setsid, setpgid, tkill
-        refused=(
-            41,
-            53,
-            57,
-            58,
-            59,
-            101,
-            165,
-            161,
-            310,
-            311,
-            322,
-            321,
-            246,
-            250,
-            272,
-            308,
-            298,
-            425,
-            434,
-            424,
-            438,
-            440,
-            323,
-            112,
-            109,
-            200,
-        ),
-        signals=(62, 234, 129, 297),
-        clone=56,
-    ),
-    "aarch64": _Calls(
-        audit=0xC00000B7,
-        refused=(198, 199, 221, 117, 40, 51, 270, 271, 281, 280, 104, 219, 97, 268, 241, 425, 434, 424, 438, 440, 282, 157, 154, 130),
-        signals=(129, 131, 138, 240),
-        clone=220,
-    ),
-}
-
-
-def _instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, yes, no, value)
-
-
-def _program(calls: _Calls, pid: int) -> bytes:
-    """The filter: refused calls fail with EPERM, signals reach only ``pid``, ``clone`` makes threads only."""
-    refuse, allow = _instruction(_RETURN, _REFUSE | errno.EPERM), _instruction(_RETURN, _ALLOW)
-    first = _instruction(_LOAD, _FIRST_ARGUMENT_AT)
-    lines = [_instruction(_LOAD, _ARCHITECTURE_AT), _instruction(_JUMP_EQUAL, calls.audit, 1, 0), refuse]
-    lines += [_instruction(_LOAD, _NUMBER_AT), _instruction(_JUMP_ABOVE, _X32, 0, 1), refuse]
-    for number in calls.refused:
-        lines += [_instruction(_JUMP_EQUAL, number, 0, 1), refuse]
-    for number in calls.signals:
-        lines += [_instruction(_JUMP_EQUAL, number, 0, 4), first, _instruction(_JUMP_EQUAL, pid, 1, 0), refuse, allow]
-    lines += [_instruction(_JUMP_EQUAL, calls.clone, 0, 4), first, _instruction(_JUMP_SET, _CLONE_THREAD, 1, 0), refuse, allow]
-    lines += [_instruction(_JUMP_EQUAL, calls.clone3, 0, 1), _instruction(_RETURN, _REFUSE | errno.ENOSYS)]  # glibc then uses clone
-    return b"".join([*lines, allow])
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
-
-
-def _filter_system_calls() -> str:
-    calls = _CALLS.get(platform.machine())
-    if calls is None:
-        return f"not filtered: no table of system calls for {platform.machine()}"
-    code = _program(calls, os.getpid())
-    program = _Program(len(code) // 8, code)
-    if _libc.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0) != 0:
-        return f"not filtered: {os.strerror(ctypes.get_errno())}"
-    return "no programs, processes, sockets, tracing or signals to others"
+def calls_free(isolation: Mapping[str, Any]) -> bool:
+    """Whether no filter on system calls was had at all."""
+    return str(isolation["system_calls"]).startswith("not filtered")
 
 
 def from_json(fields: Mapping[str, Any]) -> Limits:

@@ -54,12 +54,33 @@ def _enter(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...])
     return {}
 
 
-def _confine(state: WorkerState, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
-    """Give up what an untrusted candidate may not have."""
+def _confine(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """Give up what an untrusted candidate may not have. ``probe``: only to see what can be had."""
     programs, writes = bool(state.fields["programs"]), state.fields["writes"]
-    limits, scratch = sandbox.from_json(state.fields["limits"]), Path(state.fields["scratch"])
-    devices = None if writes is None else [Path(path) for path in writes]
-    return {"isolation": dict(sandbox.confine(limits, scratch=scratch, programs=programs, devices=devices))}
+    devices = [Path(path) for path in writes or ()] if writes is not None or not programs else None
+    return {"isolation": confined(state, arguments, programs=programs, devices=devices)}
+
+
+def confined(state: WorkerState, arguments: Mapping[str, Any], *, programs: bool, devices: Sequence[Path] | None) -> dict[str, str]:
+    """What was had. The judge, which counts this process's processes, is told before a candidate is loaded.
+
+    Raises ``PermissionError`` where the run is strict and something was not had.
+    """
+    made = sandbox.confine(
+        sandbox.from_json(state.fields["limits"]),
+        scratch=Path(state.fields["scratch"]),
+        own=[Path(arguments["artifact"])] if "artifact" in arguments else [],
+        programs=programs,
+        devices=devices,
+        listen=state.channel is not None,
+    )
+    if made.listener is not None:
+        state.channel.send({"listen": True}, (made.listener,))
+        os.close(made.listener)
+    absent = sandbox.missing({"network": state.fields["network"], **made.had})
+    if absent and state.fields["strict"] and not arguments.get("probe"):
+        raise PermissionError(f"not confined as --kevolve-sandbox=strict demands: {absent}")
+    return dict(made.had)
 
 
 def _load_candidate(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:

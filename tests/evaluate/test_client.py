@@ -158,7 +158,7 @@ def test_an_unknown_command_is_a_failure_not_a_crash(workers: Workers, cpu: CPU)
 
 
 def test_isolation_says_what_was_had(workers: Workers, cpu: CPU) -> None:
-    assert set(workers.isolation(target=cpu, language="cpp")) == {"network", "orphans", "files", "system_calls"}
+    assert set(workers.isolation(target=cpu, language="cpp")) == {"level", "network", "orphans", "files", "system_calls", "capabilities"}
 
 
 def test_an_exception_with_a_type_that_is_no_text_is_still_described() -> None:
