@@ -33,6 +33,7 @@ _FORK_S = 30.0
 _END_S = 5.0
 _WATCH_S = 0.05  # how often a child's memory is looked at: sixteen children at once must not cost the judge a core
 _COUNT_EVERY = 2  # so many looks, and its processes, threads and files are counted
+_MAKING_S = 0.2  # within which a process that was allowed is there to be counted, also on a busy machine
 _CONFINING = ("load_candidate", "confine", "ahead")  # commands after which a child is an untrusted one's
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
@@ -253,6 +254,8 @@ class Child:
         self._base_bytes: int | None = None
         self._confined = False
         self._listener: Listener | None = None
+        # Threads that were let make another or a process: when, and whether a process; it may not be seen yet.
+        self._making: dict[int, tuple[float, bool]] = {}
         self._ours = {_identity(parts.progress_fd), _identity(parts.log_fd)}  # files that it holds and did not make
         parts.handed_over()
         workers.opened(self)
@@ -348,7 +351,7 @@ class Child:
             now = time.monotonic()
             if now >= deadline:
                 raise TimeoutError
-            if ready and not self._allow_process():
+            if ready and not self._allow():
                 poll.unregister(ready[0])
             if now >= looked + wait_s:
                 self._watch(count=looks % _COUNT_EVERY == 0)
@@ -369,11 +372,12 @@ class Child:
             raise Closed("ended, and something else holds its socket")
 
     def _count(self, limits: Limits) -> None:
-        processes, threads = len(usage.descendants(self.pid)), usage.threads(self.pid)
-        if processes > limits.processes:
-            self._end_for(f"made {processes} processes, the limit is {limits.processes}")
+        processes = usage.descendants(self.pid)
+        if len(processes) > limits.processes:
+            self._end_for(f"made {len(processes)} processes, the limit is {limits.processes}")
         if not self._confined:
             return
+        threads = usage.threads((self.pid, *processes))
         if threads > limits.threads:
             self._end_for(f"made {threads} threads, the limit is {limits.threads}")
         stored = usage.stored_bytes(self.pid, self._parts.folder, self._ours)
@@ -387,30 +391,42 @@ class Child:
         raise self._failed(problem)
 
     def _listen(self, fds: tuple[int, ...]) -> None:
-        """From now on its new processes wait for us. It says so before it loads a candidate; once."""
+        """From now on its new threads and processes wait for us. It says so before it loads a candidate; once."""
         if self._listener is not None or len(fds) != 1:
             close_all(fds)
             raise Garbage("asked to be listened to for a second time")
         self._listener = Listener(fds[0])
 
-    def _allow_process(self) -> bool:
-        """Let a process of the child's make another, or end the child where there are too many. False: there is nothing to listen to."""
+    def _allow(self) -> bool:
+        """Let the child have another thread or process, or end it where there are too many. False: there is nothing to listen to."""
         assert self._listener is not None
-        most, refused = self._workers.limits.processes, False
+        problem = ""
 
-        def allowed() -> bool:
-            nonlocal refused
-            refused = len(usage.descendants(self.pid)) >= most
-            return not refused
+        def allowed(thread: int, process: bool) -> bool:
+            nonlocal problem
+            problem = self._too_many(thread, process)
+            return not problem
 
         try:
             self._listener.answer(allowed)
         except OSError:  # all who could ask have ended, or it was no listener
             self._stop_listening()
             return False
-        if refused:
-            self._end_for(f"made {most} processes, the limit is {most}, and began another")
+        if problem:
+            self._end_for(problem)
         return True
+
+    def _too_many(self, thread: int, process: bool) -> str:
+        """What there is too much of for ``thread`` to make another; empty where it may. What it makes is counted until it shows."""
+        now, limits = time.monotonic(), self._workers.limits
+        self._making = {other: made for other, made in self._making.items() if other != thread and now - made[0] < _MAKING_S}
+        alive = usage.descendants(self.pid)
+        processes = len(alive) + sum(forking for _, forking in self._making.values())
+        threads = usage.threads((self.pid, *alive)) + len(self._making)
+        self._making[thread] = (now, process)
+        if process and processes >= limits.processes:
+            return f"made {limits.processes} processes, the limit is {limits.processes}, and began another"
+        return f"made {limits.threads} threads, the limit is {limits.threads}, and began another" if threads >= limits.threads else ""
 
     def _stop_listening(self) -> None:
         if self._listener is not None:

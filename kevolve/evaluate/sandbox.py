@@ -129,7 +129,7 @@ def begin(limits: Limits, *, address_space: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confined:
-    """What was had, by name, and the descriptor on which new processes are announced (the receiver's to close)."""
+    """What was had, by name, and the descriptor on which new threads and processes are announced (the receiver's to close)."""
 
     had: Mapping[str, str]
     listener: int | None = None
@@ -147,7 +147,7 @@ def confine(
     """The limits for an untrusted candidate; irreversible.
 
     ``own``: the candidate's files. ``programs``: the target needs to start programs (a driver's compiler); then files are confined only
-    where ``devices`` says which else are written to, and new processes are counted by who reads the listener (``listen``).
+    where ``devices`` says which else are written to. ``listen``: new threads and processes are counted by who reads the listener.
     """
     _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
     _lower(resource.RLIMIT_NOFILE, limits.open_files)
@@ -185,7 +185,7 @@ def missing(isolation: Mapping[str, Any]) -> dict[str, str]:
     wanted = {
         "network": isolation["network"] == "namespace" or not calls.startswith("not filtered"),
         "files": isolation["files"] == landlock.CONFINED,
-        "system_calls": calls in (seccomp.ALONE, seccomp.COUNTED),
+        "system_calls": calls in (seccomp.ALONE, seccomp.WITH_PROGRAMS),
         "capabilities": isolation["capabilities"] == "none",
     }
     return {name: isolation[name] for name, had in wanted.items() if not had}

@@ -1,8 +1,8 @@
 """The filter on system calls that an untrusted process puts on itself: seccomp, in classic BPF, on all its threads and programs.
 
-Two forms. *Alone*: no programs, no processes, no sockets. *With programs* (a driver's compiler runs in the process): each new process
-waits for the judge, which counts them (``Listener``); sockets are between the processes below it only. Both refuse what reaches into
-other processes: tracing, their memory and descriptors, their limits, priority and cores (a baseline could be slowed by them).
+Two forms. *Alone*: no programs, no processes, no sockets. *With programs* (a driver's compiler runs in the process): sockets are between
+the processes below it only. In both each new thread and process waits until the judge has counted (``Listener``), and what reaches into
+other processes is refused: tracing, their memory and descriptors, their limits, priority and cores (a baseline could be slowed by them).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ALONE = "no programs, processes, sockets, tracing or signals to others"
-COUNTED = "no sockets to others, tracing or namespaces; every new process waits for the judge"
-UNCOUNTED = "no sockets to others, tracing or namespaces"
+WITH_PROGRAMS = "no sockets to others, tracing or namespaces; programs may start"
+_UNCOUNTED = "; threads and processes are counted afterwards"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,7 +26,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x
 _ALLOW, _REFUSE, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
 _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _CLONE_THREAD = 0x00010000
-_CLONE_NAMESPACES = 0x7E020080
+_CLONE_NAMESPACES = 0x7E020000
 _AF_UNIX = 1
 _X32 = 0x40000000  # numbers of x86_64's second table begin here
 _MODE_FILTER, _ALL_THREADS, _LISTEN, _NUMBERED = 1, 1, 8, 16
@@ -100,7 +100,7 @@ _CLONE, _CLONE3 = (56, 220), (435, 435)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filtered:
-    """What was had. ``listener``: the descriptor on which new processes are announced; the receiver closes it."""
+    """What was had. ``listener``: the descriptor on which new threads and processes are announced; the receiver closes it."""
 
     said: str
     listener: int | None = None
@@ -109,20 +109,22 @@ class Filtered:
 def filter_calls(*, programs: bool, listen: bool) -> Filtered:
     """Filter this process's system calls, those of all its threads and of what it starts. Irreversible.
 
-    ``listen``: ask whoever reads the listener before a process is made; without it processes are made freely where ``programs`` may start.
+    ``listen``: ask whoever reads the listener before a thread or a process is made; without it they are made freely.
     """
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         return Filtered(said=f"not filtered: no table of system calls for {machine}")
-    if not programs:
-        problem, _ = _install(_alone(machine, os.getpid()), 0)
-        return Filtered(said=problem or ALONE)
+    said = WITH_PROGRAMS if programs else ALONE
     if listen:
-        problem, listener = _install(_with_programs(machine, ask=True), _LISTEN | _NUMBERED)
+        problem, listener = _install(_program(machine, programs, ask=True), _LISTEN | _NUMBERED)
         if problem is None:
-            return Filtered(said=COUNTED, listener=listener)
-    problem, _ = _install(_with_programs(machine, ask=False), 0)
-    return Filtered(said=problem or UNCOUNTED)
+            return Filtered(said=said, listener=listener)
+    problem, _ = _install(_program(machine, programs, ask=False), 0)
+    return Filtered(said=problem or said + _UNCOUNTED)
+
+
+def _program(machine: str, programs: bool, *, ask: bool) -> bytes:
+    return _with_programs(machine, ask=ask) if programs else _alone(machine, os.getpid(), ask=ask)
 
 
 class _Program(ctypes.Structure):
@@ -174,20 +176,21 @@ def _shared(machine: str) -> list[bytes]:
     return lines
 
 
-def _alone(machine: str, pid: int) -> bytes:
-    """Refused calls fail with EPERM, signals reach only ``pid``, ``clone`` makes threads only."""
+def _alone(machine: str, pid: int, *, ask: bool) -> bytes:
+    """Refused calls fail with EPERM, signals reach only ``pid``, ``clone`` makes threads only; ``ask``: when whoever listens says so."""
     place = _PLACE[machine]
+    made = _instruction(_RETURN, _ASK) if ask else _ALLOWED
     lines = _begins(machine) + _shared(machine)
     lines += [line for number in _numbers(_STARTS, machine) for line in _when(number, _REFUSED)]
     for number in _numbers(_SIGNALS, machine):
         lines += _when(number, _FIRST, _instruction(_JUMP_EQUAL, pid, 1, 0), _REFUSED, _ALLOWED)
-    lines += _when(_CLONE[place], _FIRST, _instruction(_JUMP_SET, _CLONE_THREAD, 1, 0), _REFUSED, _ALLOWED)
+    lines += _when(_CLONE[place], _FIRST, _instruction(_JUMP_SET, _CLONE_THREAD, 1, 0), _REFUSED, made)
     lines += _when(_CLONE3[place], _instruction(_RETURN, _REFUSE | errno.ENOSYS))  # glibc then uses clone
     return b"".join([*lines, _ALLOWED])
 
 
 def _with_programs(machine: str, *, ask: bool) -> bytes:
-    """Programs may start; ``ask``: a new process only when whoever listens says so."""
+    """Programs may start; ``ask``: a new thread or process only when whoever listens says so."""
     place = _PLACE[machine]
     made = _instruction(_RETURN, _ASK) if ask else _ALLOWED
     lines = _begins(machine) + _shared(machine)
@@ -195,15 +198,7 @@ def _with_programs(machine: str, *, ask: bool) -> bytes:
     for number in _numbers(_SOCKETS, machine):
         lines += _when(number, _FIRST, _instruction(_JUMP_EQUAL, _AF_UNIX, 1, 0), _REFUSED, _ALLOWED)
     lines += [line for number in _numbers(_FORKS, machine) for line in _when(number, made)]
-    lines += _when(
-        _CLONE[place],
-        _FIRST,
-        _instruction(_JUMP_SET, _CLONE_NAMESPACES & ~0x80, 0, 1),
-        _REFUSED,
-        _instruction(_JUMP_SET, _CLONE_THREAD, 0, 1),
-        _ALLOWED,
-        made,
-    )
+    lines += _when(_CLONE[place], _FIRST, _instruction(_JUMP_SET, _CLONE_NAMESPACES, 0, 1), _REFUSED, made)
     lines += _when(_CLONE3[place], _instruction(_RETURN, _REFUSE | errno.ENOSYS))
     return b"".join([*lines, _ALLOWED])
 
@@ -217,7 +212,7 @@ _CONTINUE = 1
 
 
 class Listener:
-    """Where a confined process's wish to make another arrives. The descriptor came from the process: it may be anything."""
+    """Where a confined process's wish for another thread or process arrives. The descriptor came from the process: it may be anything."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -226,16 +221,17 @@ class Listener:
         """For ``poll``."""
         return self.fd
 
-    def answer(self, allowed: Callable[[], bool]) -> None:
-        """Answer one wish: let the process be made where ``allowed``, else fail it with EAGAIN.
+    def answer(self, allowed: Callable[[int, bool], bool]) -> None:
+        """Answer one wish: let it be made where ``allowed`` (given who asks, and whether for a process), else fail it with EAGAIN.
 
         Raises ``OSError`` where this is no listener, or nobody is left who could ask.
         """
         notice = bytearray(_NOTICE.size)
         try:
             fcntl.ioctl(self.fd, _RECEIVE, notice)
-            number = _NOTICE.unpack(notice)[0]
-            answer = (number, 0, 0, _CONTINUE) if allowed() else (number, 0, -errno.EAGAIN, 0)
+            number, thread, _, call, _, _, first, *_ = _NOTICE.unpack(notice)
+            process = call != _CLONE[_PLACE[platform.machine()]] or not first & _CLONE_THREAD
+            answer = (number, 0, 0, _CONTINUE) if allowed(thread, process) else (number, 0, -errno.EAGAIN, 0)
             fcntl.ioctl(self.fd, _SEND, bytearray(_ANSWER.pack(*answer)))
         except FileNotFoundError:
             return  # who asked has ended meanwhile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from kevolve.evaluate.sandbox import children_of
@@ -42,11 +42,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def threads(pid: int) -> int:
-    """How many threads it has; 0 for a process that is gone."""
+def threads(pids: Iterable[int]) -> int:
+    """How many threads these processes have together."""
+    return sum(_threads(pid) for pid in pids)
+
+
+def _threads(pid: int) -> int:
     try:
-        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
-    except (FileNotFoundError, ProcessLookupError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0
 
 

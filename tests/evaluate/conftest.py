@@ -13,6 +13,8 @@ from kevolve.evaluate.client import Child, Limits, Workers
 from kevolve.languages.cpp import Cpp
 from kevolve.targets.cpu import CPU
 
+LIMITS = Limits(memory_bytes=1 << 30, disk_bytes=256 << 20, threads=300)
+
 
 @pytest.fixture(scope="session")
 def cpu() -> CPU:
@@ -22,7 +24,7 @@ def cpu() -> CPU:
 @pytest.fixture(scope="session")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     here = str(Path(__file__).parent)
-    with Workers(sys_path=[here, *sys.path], scratch=tmp_path_factory.mktemp("workers"), limits=Limits(memory_bytes=1 << 30)) as made:
+    with Workers(sys_path=[here, *sys.path], scratch=tmp_path_factory.mktemp("workers"), limits=LIMITS) as made:
         yield made
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from kevolve.evaluate import usage
 from kevolve.evaluate.arena import Outputs, pack, read_outputs
+from kevolve.evaluate.channel import Garbage
 from kevolve.evaluate.client import Child, ChildFailed, Workers
 from kevolve.evaluate.outcome import Status
 from kevolve.languages.cpp import Cpp
@@ -80,6 +83,98 @@ def test_where_address_space_is_not_limited_resident_memory_is_watched(workers: 
         failed = failure(child, library, "hoards", deadline_s=60)
     assert failed.status is Status.RUNTIME_ERROR
     assert re.fullmatch(r"out of memory: \d+\.\d GiB resident, the limit is 1 GiB", failed.message)
+
+
+def test_an_abort_is_a_runtime_error(child: Child, library: Path) -> None:
+    failed = failure(child, library, "aborts")
+    assert (failed.status, failed.message) == (
+        Status.RUNTIME_ERROR,
+        "killed by SIGABRT (an abort: a corrupted heap or an uncaught exception)",
+    )
+
+
+def test_an_endless_loop_in_python_is_a_timeout(workers: Workers, cpu: CPU) -> None:
+    with workers.child(target=cpu, language="cpp") as child:
+        child.call("enter", target="cpu", stage="check", deadline_s=30)
+        child.call("load_callable", path="worker_modules:spins", deadline_s=30)
+        with pack([[torch.ones(1)]]) as arena, Outputs() as outputs, pytest.raises(ChildFailed) as caught:
+            child.call("run", fds=(arena.fd, outputs.fd), layout=arena.layout, deadline_s=1)
+    assert (caught.value.status, caught.value.message) == (Status.TIMEOUT, "no answer to 'run' within 1 s")
+
+
+@pytest.mark.parametrize("entry", ["fills", "fills_unnamed", "fills_memory"])
+def test_filling_the_disk_is_stopped_whether_files_have_names_or_not(child: Child, library: Path, entry: str) -> None:
+    folder = Path(f"/proc/{child.pid}/cwd").resolve()
+    failed = failure(child, library, entry)
+    assert failed.status is Status.RUNTIME_ERROR
+    found = re.fullmatch(r"wrote (\d+\.\d) GiB to files, the limit is 0.25 GiB", failed.message)
+    assert found, failed.message
+    child.close()
+    assert not folder.exists()
+
+
+def test_files_without_number_are_stopped(child: Child, library: Path) -> None:
+    assert failure(child, library, "litters").message == "made more than 10000 files"
+
+
+def test_threads_without_number_are_stopped(workers: Workers, library: Path) -> None:
+    class Wide(CPU):
+        limits_address_space = False
+
+    with workers.child(target=Wide(), language="cpp") as child:
+        child.call("enter", target="cpu", stage="check", deadline_s=30)
+        failed = failure(child, library, "spins_threads")
+    assert failed.message == "made 300 threads, the limit is 300, and began another"
+
+
+class Starting(CPU):
+    """A target whose compiler runs in the child."""
+
+    starts_programs = True
+    writes = ()
+
+
+@pytest.fixture
+def starting(workers: Workers) -> Iterator[Child]:
+    with workers.child(target=Starting(), language="cpp") as made:
+        made.call("enter", target="cpu", stage="check", deadline_s=30)
+        yield made
+
+
+def test_where_programs_may_start_processes_are_made_one_by_one(starting: Child, library: Path) -> None:
+    assert run(starting, library, "counts_forks", 1)[0][0].item() == 20.0
+
+
+def test_a_fork_bomb_where_programs_may_start_never_passes_the_limit(starting: Child, library: Path) -> None:
+    server, most = psutil.Process(starting.pid).parent(), [0]
+    assert server is not None
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            most.append(len(usage.descendants(starting.pid)))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    failed = failure(starting, library, "multiplies")
+    ended.set()
+    looker.join()
+    assert failed.message == "made 64 processes, the limit is 64, and began another"
+    assert max(most) <= 64
+    assert eventually(lambda: server.children(recursive=True) == [])
+
+
+def test_a_listener_that_is_none_is_not_listened_to(starting: Child, library: Path) -> None:
+    run(starting, library, "twice", 1)  # its own listener is there
+    reader, writer = os.pipe()
+    os.close(writer)
+    with pytest.raises(Garbage, match="second time"):
+        starting._listen((reader,))
+    starting._stop_listening()
+    reader, writer = os.pipe()
+    starting._listen((reader,))
+    assert not starting._allow()
+    os.close(writer)
 
 
 def called(child: Child, name: str) -> None:
@@ -166,7 +261,7 @@ def test_hanging_up_is_a_failure_and_the_process_ends(child: Child, library: Pat
     assert gone(child.pid)
 
 
-@pytest.mark.parametrize("entry", ["forks", "execs", "connects", "signals", "plants"])
+@pytest.mark.parametrize("entry", ["forks", "execs", "connects", "signals", "plants", "renices", "peeks", "reads_home"])
 def test_what_is_not_allowed_fails_inside_the_candidate(child: Child, library: Path, entry: str) -> None:
     (outputs,) = run(child, library, entry, 1)
     assert outputs[0].item() == (1.0 if entry == "forks" else -1.0)

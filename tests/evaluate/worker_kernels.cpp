@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdexcept>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cstring>
@@ -69,6 +72,59 @@ ffi::Tensor chatters(ffi::TensorView x) {
   for (int i = 0; i < 1024; ++i) if (write(2, line.data(), line.size()) < 0) break;
   return twice(x);
 }
+ffi::Tensor aborts(ffi::TensorView x) { abort(); return like(x); }
+static void fill(int file) {
+  std::string piece(1 << 20, 'x');
+  for (int i = 0; i < 32; ++i) if (write(file, piece.data(), piece.size()) < 0) break;
+}
+ffi::Tensor fills(ffi::TensorView x) {
+  for (int i = 0; i < 256; ++i) {
+    int file = open(("part" + std::to_string(i)).c_str(), O_CREAT | O_WRONLY, 0600);
+    fill(file);
+    close(file);
+  }
+  for (;;) pause();
+  return like(x);
+}
+ffi::Tensor fills_unnamed(ffi::TensorView x) {
+  for (int i = 0; i < 64; ++i) {
+    fill(open("part", O_CREAT | O_WRONLY, 0600));
+    unlink("part");
+  }
+  for (;;) pause();
+  return like(x);
+}
+ffi::Tensor fills_memory(ffi::TensorView x) {
+  for (int i = 0; i < 64; ++i) fill(memfd_create("part", 0));
+  for (;;) pause();
+  return like(x);
+}
+ffi::Tensor litters(ffi::TensorView x) {
+  for (int i = 0; i < 40000; ++i) close(open(("part" + std::to_string(i)).c_str(), O_CREAT | O_WRONLY, 0600));
+  for (;;) pause();
+  return like(x);
+}
+ffi::Tensor spins_threads(ffi::TensorView x) {
+  for (int i = 0; i < 1000; ++i) {
+    pthread_t thread;
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 1 << 16);
+    if (pthread_create(&thread, &small, [](void*) -> void* { for (;;) pause(); return nullptr; }, nullptr)) break;
+  }
+  for (;;) pause();
+  return like(x);
+}
+ffi::Tensor multiplies(ffi::TensorView x) { for (;;) fork(); return like(x); }
+ffi::Tensor counts_forks(ffi::TensorView x) {
+  int made = 0;
+  for (int i = 0; i < 20; ++i) if (fork() == 0) _exit(0); else ++made;
+  while (wait(nullptr) > 0) {}
+  return filled(x, made);
+}
+ffi::Tensor renices(ffi::TensorView x) { return filled(x, setpriority(PRIO_PROCESS, getppid(), 19)); }
+ffi::Tensor peeks(ffi::TensorView x) { return filled(x, open((std::string("/proc/") + std::to_string(getppid()) + "/environ").c_str(), O_RDONLY)); }
+ffi::Tensor reads_home(ffi::TensorView x) { return filled(x, open("../..", O_RDONLY)); }
 ffi::Tensor forks(ffi::TensorView x) { return filled(x, fork() < 0 ? 1 : 0); }
 ffi::Tensor execs(ffi::TensorView x) { return filled(x, execl("/bin/true", "true", nullptr)); }
 ffi::Tensor connects(ffi::TensorView x) { return filled(x, socket(AF_INET, SOCK_STREAM, 0)); }
@@ -106,3 +162,14 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(plants, plants);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(scribbles, scribbles);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(forges, forges);
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(hangs_up, hangs_up);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(aborts, aborts);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fills, fills);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fills_unnamed, fills_unnamed);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(fills_memory, fills_memory);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(litters, litters);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(spins_threads, spins_threads);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(multiplies, multiplies);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(counts_forks, counts_forks);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(renices, renices);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(peeks, peeks);
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(reads_home, reads_home);

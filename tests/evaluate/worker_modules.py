@@ -71,6 +71,12 @@ def bombs(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def spins(x: torch.Tensor) -> torch.Tensor:
+    while True:
+        x = x + 0
+    return x
+
+
 def escapes(x: torch.Tensor) -> torch.Tensor:
     if os.fork() == 0:
         os.setsid()
