@@ -279,7 +279,7 @@ def _nodes(folder: Path) -> set[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         if not connection.execute("select 1 from sqlite_master where name = 'nodes'").fetchone():
             return set()
-        return set(connection.execute("select id, source from nodes"))
+        return set(connection.execute("select id, source_hash from nodes"))
 
 
 def main() -> int:
