@@ -1,9 +1,9 @@
 """What the protections cost: complete evaluations a minute with all of them, without each, and without any that can be switched off.
 
 *Without*: a build in which the child of a candidate is not confined (``sandbox``), inputs are not rewritten between timed calls
-(``contents``), outputs of timed calls are not verified (``verified``) and the judge's own clock times nothing (``clock``). What cannot be taken out stays
-in both: processes of one's own, the property plan, the comparison. The second look costs nothing where a kernel is right, and the
-admission of a spec runs once a spec, not once a candidate. The switches are patches of this benchmark's processes; kevolve has none.
+(``contents``), outputs of timed calls are not verified (``verified``) and the judge's own clock times nothing (``clock``). What cannot
+be taken out stays in both: processes of one's own, the property plan, the comparison. The second look costs nothing where a kernel is
+right, and the admission of a spec runs once a spec. The switches are patches of this benchmark's processes; kevolve has none.
 
 Usage: ``python -m benchmarks.cost [--spec rms_norm] [--count 16] [--rounds 3] [--json PATH]``, alone on the machine.
 """

@@ -116,13 +116,14 @@ class Bench:
     target: Any
     library: Path
     pairs: int
+    sizes: tuple[int, ...]  # of the draws
     spec: Spec = field(default_factory=spec_of)
 
     def evaluate(self, entry: str, seed: int) -> Evaluated:
         """Check, and where it passes time."""
         began = time.perf_counter()
         candidate = Candidate(name=entry, language="cpp", entry=entry, artifact=self.library)
-        plan = of_draws(self.spec, [Draw(values={"n": size}, seed=seed) for size in (1, 37, SIZE)])
+        plan = of_draws(self.spec, [Draw(values={"n": size}, seed=seed) for size in self.sizes])
         time_us = None
         try:
             outcome = check(self.workers, self.spec, candidate, plan, target=self.target, deadline_s=DEADLINE_S)
@@ -143,11 +144,19 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(target: Any, folder: Path, *, sys_path: tuple[str, ...] = (), pairs: int = 7, limits: Limits | None = None) -> Iterator[Bench]:
+def bench(
+    target: Any,
+    folder: Path,
+    *,
+    sys_path: tuple[str, ...] = (),
+    pairs: int = 7,
+    sizes: tuple[int, ...] = (1, 37, SIZE),
+    limits: Limits | None = None,
+) -> Iterator[Bench]:
     """Workers and the built kernels."""
     library = Cpp().build(SOURCE.read_text(), entry="right", target=target, cache=folder / "cache", timeout_s=120).artifact
     with Workers(sys_path=[*sys_path, str(ROOT)], scratch=folder / "scratch", limits=limits) as workers:
-        yield Bench(workers=workers, target=target, library=library, pairs=pairs)
+        yield Bench(workers=workers, target=target, library=library, pairs=pairs, sizes=sizes)
 
 
 def faults(made: Bench, names: tuple[str, ...] = FAULTS) -> list[dict[str, Any]]:
@@ -239,6 +248,7 @@ class Runs:
     lost: int
     left_behind: int  # processes that lived on
     finished: bool
+    said: str  # the end of what the last one printed
 
 
 def kill_runs(folder: Path, arguments: list[str], *, kills: int, most_s: float, seed: int, environment: Mapping[str, str]) -> Runs:
@@ -262,7 +272,7 @@ def kill_runs(folder: Path, arguments: list[str], *, kills: int, most_s: float, 
     kept = _nodes(folder)
     lost += len(known - kept)
     finished = last.returncode in (0, 1) and "Traceback" not in last.stdout
-    return Runs(kills=kills, nodes=(*counts, len(kept)), lost=lost, left_behind=left, finished=finished)
+    return Runs(kills=kills, nodes=(*counts, len(kept)), lost=lost, left_behind=left, finished=finished, said=last.stdout[-1000:])
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

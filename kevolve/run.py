@@ -453,15 +453,6 @@ class Run:
         return describe(self.target, languages, isolation=isolation, root=self.settings.rootdir, date=now)
 
     @property
-    def unconfined(self) -> Mapping[str, str]:
-        """What keeps candidates from being fully confined here, by name; empty where nothing does or the target is not here."""
-        from kevolve.evaluate import sandbox
-
-        if self.target.missing() is not None:
-            return {}
-        return sandbox.missing(self.workers.isolation(target=self.target, language=self.target.languages[0]))
-
-    @property
     def record(self) -> Record:
         """The run as a record, as far as it has come."""
         known = {"peaks": rows.peaks(self.peaks)} if "peaks" in self.__dict__ else {}  # never measured for the record alone

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from kevolve.evaluate import sandbox
+from kevolve.evaluate import landlock, sandbox
 from kevolve.evaluate.channel import Channel, Closed, Garbage, Message, close_all
 
 _SOCKET, _PROGRESS, _LOG = range(3)  # the order of a fork's descriptors
@@ -154,6 +154,7 @@ def prepare(target: str, language: str, sys_path: Sequence[str]) -> None:
     registry.refresh()
     if target in registry.names("targets"):
         registry.load("targets", target)
+    landlock.look()
     gc.collect()
     gc.freeze()
 

@@ -76,8 +76,8 @@ class Target(Protocol):
 
     A target with a device of its own may say more (asked for with ``getattr``; what a host answers in brackets):
 
-    - in the judge: ``limits_address_space`` (True); ``starts_programs`` (False) and ``writes`` (None, unsaid), the paths besides its
-      scratch folder that a child which starts programs may write to; ``forks_after_use`` (True), whether a process that has used the
+    - in the judge: ``limits_address_space`` (True); ``starts_programs`` (False) and ``writes`` (None, unsaid), paths or patterns besides
+      its scratch folder that a child which starts programs may write to; ``forks_after_use`` (True), whether a process that has used the
       device may be forked; ``lock_path() -> Path | None``, a file whose lock is the device's; ``selections()`` (``({},)``), for each
       device here what a process must have in its environment to use it; ``judges_from`` (None, never), the
       elements of a draw's inputs from which its oracle runs on the device; ``checks_elsewhere``, the target that checks these kernels

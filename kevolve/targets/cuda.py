@@ -48,7 +48,8 @@ class CUDA:
     modelled = False
     limits_address_space = False  # a context reserves terabytes of addresses
     starts_programs = True  # Triton calls ptxas and a C compiler
-    writes = ("/dev",)  # the driver's files and its shared memory
+    # the driver's files (of WSL, of a Jetson) and its shared memory; no disks
+    writes = ("/dev/nvidia*", "/dev/dxg", "/dev/nvhost*", "/dev/nvmap", "/dev/shm")
     forks_after_use = False
     checks_elsewhere = "cpu"  # Triton's interpreter, where there is no GPU
     compiles_for = ("sm80", "sm90", "sm100")
