@@ -34,10 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, help="KernelBench, fetched")
     parser.add_argument("--levels", default="1,2,3")
-    parser.add_argument("--only", default="", help="problems such as L1/19,L2/3, done again at up to all of their rows")
+    parser.add_argument("--only", default="", help="problems such as L1/19,L2/3, looked at again")
     parser.add_argument("--seconds", type=float, default=60.0, help="the most that one attempt at a problem may take")
     parser.add_argument("--grow", type=float, default=2.0, help="more rows are tried while an attempt took less, seconds")
     parser.add_argument("--rows", type=int, help="the most rows")
+    parser.add_argument("--at", type=int, help="so many rows at once")
     parser.add_argument("--results", type=Path, default=RESULTS)
     for way in ("theirs", "ours", "suites"):
         parser.add_argument(f"--{way}", action="store_true")
@@ -68,7 +69,7 @@ def _each(chosen: argparse.Namespace, way: str, look: Callable[[Problem], dict[s
 def _grown(problem: Problem, chosen: argparse.Namespace) -> dict[str, Any]:
     """The result at the most rows that the time allows; what stopped it from having more."""
     found: dict[str, Any] = {}
-    for rows in theirs.sizes(problem, chosen.rows):
+    for rows in theirs.sizes(problem, chosen.rows) if chosen.at is None else (chosen.at,):
         tried = apart(theirs.accepted, problem, rows, seconds=chosen.seconds)
         if "error" in tried:
             return {**found, "stopped": f"{rows or 'all'} rows: {tried['error']}"}

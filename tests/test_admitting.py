@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.gate.gitted import commit, git, write
 from tests.plain_kernel import NORMALISE
 
 assert torch  # imported before pytester takes its snapshot of modules: torch cannot be imported twice
@@ -47,7 +48,7 @@ def admissions() -> set[Path]:
     return set((Path(os.environ["KEVOLVE_CACHE"]) / "admission").glob("*.json"))
 
 
-@pytest.mark.parametrize("mode", [(), ("--kevolve-optimize",), ("-k", "2000")])
+@pytest.mark.parametrize("mode", [(), ("--kevolve-optimize",)])
 def test_a_weak_spec_fails_with_the_impostor_the_draw_the_tolerance_and_the_remedy(
     pytester: pytest.Pytester, mode: tuple[str, ...]
 ) -> None:
@@ -66,6 +67,16 @@ def test_a_weak_spec_fails_with_the_impostor_the_draw_the_tolerance_and_the_reme
     )
     assert "Traceback" not in result.stdout.str()
     assert not (pytester.path / "kernels").exists(), "no search is begun for a spec that cannot judge"
+
+
+def test_the_gate_says_so_too(pytester: pytest.Pytester) -> None:
+    write(pytester.path, "test_spec.py", WEAK.format(more=""))
+    git(pytester.path, "init", "-q")
+    commit(pytester.path, "a spec")
+    write(pytester.path, "kernels/relu/cpu.cpp", NORMALISE)
+    result = pytester.runpytest_subprocess(*QUICK, "--kevolve-gate=HEAD", "-k", "properties")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*the spec is too weak to judge kernels: 1 of 10 impostors pass it"])
 
 
 def test_collecting_looks_at_no_spec(pytester: pytest.Pytester) -> None:

@@ -90,9 +90,16 @@ def admission(spec: Spec, cache: Path) -> Admission:
 
 
 def _key(spec: Spec) -> str:
-    """Over what an answer follows from: the spec, its cases (a target may select some), these rules and torch."""
+    """Over what an answer follows from: the spec, its cases (a target may select some), these rules and torch.
+
+    The hash covers the declaration's text; what it names in other modules (``tolerance=settings.TOLERANCE``) is covered by its value.
+    """
+    described = [spec.describe(**case.values) for case in spec.cases]
+    inputs = [repr(given) if isinstance(given, tuple) else getattr(given, "__qualname__", "") for given in described]
     cases = [Draw(values=case.values, seed=0).to_json() for case in spec.cases]
-    parts = [spec.hash, spec.nodeid, *cases, _rules(), importlib.metadata.version("torch")]
+    compared = {position: (type(found).__name__, getattr(found, "steps", None)) for position, found in spec.compare.items()}
+    options = [repr(part) for part in (spec.tolerance, dict(spec.vary), spec.grad, spec.mutates, compared, dict(spec.admits))]
+    parts = [spec.hash, spec.nodeid, *cases, *inputs, *options, _rules(), importlib.metadata.version("torch")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -16,6 +16,7 @@ from kevolve.evaluate.impostors import Subject, impostors
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.trial import Trial
 from kevolve.spec.admits import IMPOSTORS, admits_problems
+from kevolve.spec.comparators import index_of
 from kevolve.spec.domain import sizes
 from kevolve.spec.inputs import Tensor
 from kevolve.spec.spec import Case, Draw, Spec
@@ -96,6 +97,12 @@ def test_integers_are_tried_too_and_what_cannot_be_is_named_with_its_reason() ->
     assert found.not_applicable["lower accumulation"] == "the output is no floating number"
     assert found.not_applicable["wrong axis"] == "no axis is told from another"
     assert found.not_applicable["sampled prefix"] == "no floating input has several elements in a row"
+
+
+def test_indices_are_tried_through_their_comparator() -> None:
+    found = admit(spec_for(references.best, compare={0: index_of(references.itself)}))
+    assert found.problem is None
+    assert {"zeros", "constant", "replay", "wrong axis"} <= found.refused.keys()
 
 
 def test_pools_are_sums_over_a_window() -> None:
@@ -185,7 +192,8 @@ def test_a_way_out_for_one_output_is_none_for_another() -> None:
 def test_admits_names_an_impostor_and_a_reason() -> None:
     assert not list(admits_problems({"input 3": "a copy", "zeros of output 1": "a mask that is never set"}))
     (unknown,) = admits_problems({"identity": "a copy"})
-    assert unknown.startswith("admits: expected one of zeros, constant") and unknown.endswith("got 'identity'")
+    assert unknown.startswith("admits: expected one of zeros, constant")
+    assert unknown.endswith("got 'identity'")
     assert list(admits_problems({"zeros": " "})) == ["admits 'zeros': expected the reason why a right kernel looks like that, got ' '"]
     assert list(admits_problems(["zeros"])) == ["admits: expected reasons by impostor, got ['zeros']"]
 
@@ -212,6 +220,8 @@ def test_an_answer_is_kept_by_the_specs_hash(tmp_path: Path, counted: list[str])
     assert counted == [spec.hash]
     admission(replace(spec, hash="another"), tmp_path)
     assert counted == [spec.hash, "another"]
+    admission(replace(spec, tolerance=0.001), tmp_path)
+    assert len(counted) == 3, "an option's value may come from a module that the hash does not cover"
 
 
 def test_a_refusal_is_kept_with_its_message(tmp_path: Path, counted: list[str]) -> None:
