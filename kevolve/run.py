@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kevolve import elsewhere, registry, rows
+from kevolve.entry import Entry
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.ahead import architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
@@ -99,7 +100,7 @@ class Run:
         self._kernels: dict[str, Kernel] = {}
         self._properties: dict[str, Outcome] = {}
         self._measured: dict[tuple[str, str], Measurement] = {}
-        self._references: dict[str, str | None] = {}
+        self._entry = Entry(self.seed)
         self._indexed: dict[str, frozenset[str]] = {}
         self._optimised: set[str] = set()
 
@@ -215,7 +216,8 @@ class Run:
         if spec.nodeid not in self._properties:
             self._properties[spec.nodeid] = self._check_properties(spec)
         outcome = self._properties[spec.nodeid]
-        self.property_rows[spec.nodeid] = rows.properties(spec, self.target.name, self._language(spec), outcome, self._kernel_row(spec))
+        row = rows.properties(spec, self.target.name, self._language(spec), outcome, self._kernel_row(spec))
+        self.property_rows[spec.nodeid] = replace(row, extra={**row.extra, **self._entry.row(spec)})
         return outcome
 
     def _check_properties(self, spec: Spec) -> Outcome:
@@ -273,11 +275,11 @@ class Run:
         )
 
     def _refused(self, spec: Spec, kernel: Kernel) -> Outcome | None:
-        """Why nothing can be run: the target, the reference or the kernel itself."""
+        """Why nothing can be run: the target, the spec or the kernel itself."""
         missing = self.target.missing()
         if missing is not None and kernel.file is None:
             return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=f"target {self.target.name}: {missing}")
-        problem = self.reference_problem(spec)
+        problem = self.spec_problem(spec)
         if problem is not None:
             return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message=problem)
         return kernel.outcome
@@ -288,25 +290,9 @@ class Run:
         message = f"target {self.target.name}: {self.target.missing()}" + (f"; the property item {doing}" if doing else "")
         return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=message)
 
-    def reference_problem(self, spec: Spec) -> str | None:
-        """What the reference says to the inputs it is given, tried once a spec."""
-        if spec.hash not in self._references:
-            self._references[spec.hash] = self._try_reference(spec)
-        return self._references[spec.hash]
-
-    def _try_reference(self, spec: Spec) -> str | None:
-        from kevolve.evaluate.materialise import materialise
-        from kevolve.evaluate.oracle import ReferenceFailed, expect
-
-        draw = Draw(values=min((case.values for case in spec.cases), key=lambda values: elements(spec, values)), seed=self.seed)
-        try:
-            expect(spec, draw, materialise(spec, draw))
-        except (ReferenceFailed, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
-            return (
-                f"the reference {spec.reference.path} refuses the inputs of its spec: {type(error).__name__}: {error}\n"
-                f"  inputs: {draw.to_json()}\n  expected: it accepts what {spec.nodeid} describes; mend the description or the reference"
-            )
-        return None
+    def spec_problem(self, spec: Spec) -> str | None:
+        """Why no kernel of ``spec`` can be judged: its reference refuses its inputs, or an impostor passes it. Tried once a spec."""
+        return self._entry.problem(spec, self.cache)
 
     def case(self, spec: Spec, case: Case) -> CaseResult:
         """Check a benchmark case at its own size, then time it."""
@@ -410,7 +396,7 @@ class Run:
         if self.settings.optimise == "off" or spec.nodeid in self._optimised or spec.kernel is not None:
             return
         self._optimised.add(spec.nodeid)
-        if (self.target.missing() is not None and not self.settings.evaluator) or self.reference_problem(spec) is not None:
+        if (self.target.missing() is not None and not self.settings.evaluator) or self.spec_problem(spec) is not None:
             return
         from kevolve.optimise import Optimiser
 
@@ -441,7 +427,7 @@ class Run:
             kernel=self._kernel_row(spec),
             evaluations=self.evaluations.get(spec.nodeid),
         )
-        self.rows[spec.nodeid, case.id] = row
+        self.rows[spec.nodeid, case.id] = row = replace(row, extra={**row.extra, **self._entry.counts(spec)})
         return row
 
     @cached_property

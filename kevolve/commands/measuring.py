@@ -74,7 +74,7 @@ class Measuring:
         """Each job's result as it is there: the quick ones side by side, then the others."""
         quick = [job for job in jobs if job.kind == "quick"]
         identities = {(job.language, job.source): self._round.identity(job) for job in quick}
-        problem = self._run.reference_problem(self._spec) if jobs else None
+        problem = self._run.spec_problem(self._spec) if jobs else None
         if problem is not None:
             refused = Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message=problem, detail={"reference": True})
             yield from (JobResult(job=self._round.identity(job), outcome=refused) for job in jobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ _SCATTERS = {"index_add": 3, "index_add_": 3, "scatter_add": 3, "scatter_add_": 
 _SCATTERS |= {"embedding_dense_backward": 0, "_embedding_bag": 1, "_embedding_bag_forward_only": 1, "segment_reduce": 0}
 _SUMS = {"sum", "mean", "prod", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm", "logsumexp", "nansum"}
 _SUMS |= {"avg_pool1d", "avg_pool2d", "mse_loss", "l1_loss", "_native_batch_norm_legit", "native_batch_norm"}
+_POOLS = {"avg_pool1d", "avg_pool2d"}  # sums over a window, whose sizes are no dimensions
 _HALF_TO_FLOAT = {"_softmax": 2, "_log_softmax": 2}  # position of an argument that only half-precision inputs accept
 
 
@@ -76,7 +77,7 @@ class Lift(TorchDispatchMode):
             term = args[position]
             if not term.is_floating_point():
                 continue
-            count = int(term.shape[-1]) if name in _PRODUCTS else _summed(term, args[1:])
+            count = int(term.shape[-1]) if name in _PRODUCTS else _product(args[1]) if name in _POOLS else _summed(term, args[1:])
             args[position] = term * self._factors(term, self._noise * max(1, count) ** 0.5)
 
     def _factors(self, like: torch.Tensor, noise: float) -> torch.Tensor:
@@ -128,6 +129,11 @@ def _map(function: Callable[[Any], Any], result: Any) -> Any:
     if isinstance(result, list | tuple):
         return type(result)([function(item) for item in result])
     return function(result)
+
+
+def terms(func: Any, args: Sequence[Any], result: Any) -> int:
+    """How many terms one element of an operator's ``result`` sums; 1 for those that sum nothing."""
+    return _terms(_described(func)[0], list(args), result)
 
 
 def _terms(name: str, args: list[Any], result: Any) -> int:

@@ -120,6 +120,19 @@ def forward(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return flat(resolve(spec.reference, draw.values)(*_own(spec, inputs)))
 
 
+def answers(spec: Spec, draw: Draw, inputs: Sequence[Any], mode: Lift | None = None) -> list[torch.Tensor]:
+    """What the reference gives on any ``inputs``: outputs, gradients, mutated inputs. As declared, or lifted under ``mode``.
+
+    Raises ``ReferenceFailed``.
+    """
+    with threads_for(inputs), blame(spec, draw):
+        call = resolve(spec.reference, draw.values)
+        if mode is None:
+            return _call(spec, draw, call, inputs, None)[0]
+        with mode:
+            return _call(spec, draw, call, _lifted(inputs), None)[0]
+
+
 def flat(outputs: Any) -> tuple[Any, ...]:
     """The outputs as a tuple: None gives none, a tensor one, nested tuples their leaves. Raises ``TypeError`` for anything else."""
     if outputs is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from kevolve import registry
+from kevolve.spec.admits import admits_problems
 from kevolve.spec.comparators import Comparator, IndexOf, Quantised, Unordered
 from kevolve.spec.domain import Choices, Domain, Sizes
 from kevolve.spec.figures import allowance_problems
@@ -61,6 +62,7 @@ def kernel(
     kernel: str | None = None,
     work: Callable[..., Work] | None = None,
     allowance: Mapping[str, float] | None = None,
+    admits: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]:
     """Make a test function a kernel spec.
 
@@ -72,6 +74,7 @@ def kernel(
     are not unique. ``allow``: library operators the kernel may call (``"aten::mm"``). ``kernel``: ``"package.module:function"``, a
     kernel that exists already. ``work``: the case's arguments by name to the least ``Work``, where the inputs are read only in part.
     ``allowance``: by figure, what the gate multiplies the old kernel's by to get the most (occupancy and widths: the least) that passes.
+    ``admits``: by impostor (``"input 0"``, ``"zeros of output 1"``), the reason why a right kernel looks like it; it may then pass.
     A single name may be given as a string.
     Source of the idea: KernelEvolve (arXiv 2512.23236), its kernel specification.
     """
@@ -115,6 +118,7 @@ def build_spec(function: Callable[..., Any], *, nodeid: str, cases: Sequence[Cas
         kernel=options["kernel"],
         work=options["work"],
         allowance=dict(options["allowance"] or {}),
+        admits=dict(options["admits"] or {}),
         line=function.__code__.co_firstlineno,
         **{name: options[name] for name in NAMES},
     )
@@ -279,6 +283,7 @@ def _option_problems(
     if options["kernel"] is not None and ":" not in str(options["kernel"]):
         problems.append(f"kernel: expected 'package.module:function', got {options['kernel']!r}")
     problems += allowance_problems(options["allowance"] or {})
+    problems += admits_problems(options["admits"] or {})
     if options["work"] is not None and not callable(options["work"]):
         problems.append(f"work: expected a function of the case's arguments, got {options['work']!r}")
     return problems

@@ -104,6 +104,7 @@ class Spec:
     kernel: str | None = None  # "package.module:function": a kernel that exists already
     work: Callable[..., Work] | None = None  # the case's arguments by name -> Work
     allowance: Mapping[str, float] = field(default_factory=dict)  # by figure of ``spec.figures``, in place of the gate's own
+    admits: Mapping[str, str] = field(default_factory=dict)  # by impostor of ``spec.admits``, why a right kernel looks like it
     line: int = 0
 
     def least_speedup(self, case: Case) -> float:

@@ -34,7 +34,7 @@ class FakeRun:
         self.target = SimpleNamespace(unmeasured=lambda language: None, shares_cores=True)
         self.problem: str | None = None
 
-    def reference_problem(self, spec):
+    def spec_problem(self, spec):
         return self.problem
 
     def build(self, spec, source, language):

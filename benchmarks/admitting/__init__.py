@@ -1,0 +1,1 @@
+"""What ``benchmarks/admission.py`` is made of."""
