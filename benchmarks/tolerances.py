@@ -4,7 +4,7 @@ Every run draws new inputs and takes the judge's own way: ``oracle.expect``, the
 take turns, ``--runs`` judged runs an operator and dtype; every cheat gets ``--cheats``. A draw that is excluded (the reference itself is
 no guide there) is counted beside and does not count as a run.
 Usage: ``python -m benchmarks.tolerances [--runs 1000] [--cheats 100] [--jobs 1] [--json PATH] [--out docs/tolerance.md]``;
-``--out`` writes the tables between the document's markers.
+``--out`` writes the tables between the document's markers; ``--json`` keeps what was counted, and what it holds is not counted again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,6 +140,13 @@ def tables(rows: list[Count], command: str, where: str) -> str:
     return "\n".join(lines)
 
 
+def kept(path: Path | None) -> list[Count]:
+    """What an earlier run of the same file counted: a long run goes on where it was ended."""
+    if path is None or not path.exists():
+        return []
+    return [Count(**{**row, "failures": tuple(row["failures"])}) for row in json.loads(path.read_text())["rows"]]
+
+
 def main() -> int:
     """Count, print, write. Exit 1 where an honest kernel was refused, or one passed that computes in less than is declared."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,28 +158,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     wanted = [(name, dtype) for name in OPERATORS if name in arguments.only for dtype in OPERATORS[name].dtypes]
-    rows: list[Count] = []
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        made = [pool.submit(counts, name, dtype, arguments.runs, arguments.cheats) for name, dtype in wanted]
-        for future in made:
-            rows += future.result()
-            for row in future.result():
-                print(
-                    row.operator,
-                    row.dtype,
-                    row.kernel,
-                    f"passed {row.passed}/{row.runs}",
-                    row.second,
-                    row.excluded,
-                    f"{row.seconds} s",
-                    *row.failures,
-                    sep=" | ",
-                    flush=True,
-                )
+    rows = [row for row in kept(arguments.json) if (row.operator, row.dtype) in wanted]
+    left = [one for one in wanted if one not in {(row.operator, row.dtype) for row in rows}]
     command = "python -m benchmarks.tolerances " + " ".join(sys.argv[1:])
     where = f"{processor_name()}, torch {torch.__version__}, {datetime.now(UTC).date()}"
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"command": command, "where": where, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for future in as_completed([pool.submit(counts, name, dtype, arguments.runs, arguments.cheats) for name, dtype in left]):
+            rows += future.result()
+            for row in future.result():
+                found = f"passed {row.passed}/{row.runs}", row.second, row.excluded, f"{row.seconds} s"
+                print(row.operator, row.dtype, row.kernel, *found, *row.failures, sep=" | ", flush=True)
+            if arguments.json:
+                made = {"command": command, "where": where, "rows": [asdict(row) for row in rows]}
+                arguments.json.write_text(json.dumps(made, indent=1) + "\n")
+    rows.sort(key=lambda row: wanted.index((row.operator, row.dtype)))
     if arguments.out:
         put(arguments.out, "tolerances", tables(rows, command.strip(), where))
     return int(any(not row.right for row in rows if row.honest or always_refused(row.dtype, row.kernel)))
