@@ -12,7 +12,7 @@ import torch
 from kevolve.evaluate.arena import BadMeta, Held, Outputs, described_outputs, read_outputs
 from kevolve.evaluate.client import Child, ChildFailed
 from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.disturbance import waiting_s
+from kevolve.evaluate.disturbance import used_s, waiting_s
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.resident import REPLAYED_FROM, batch_size, captured_numbers, replayed_numbers, set_count
 from kevolve.evaluate.statistics import block_mean
@@ -52,10 +52,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """The judge's own time of one call, microseconds, and how much of it the process had no core; None where the system does not say."""
+    """The judge's own time of one call, microseconds; how much of it the process had no core, and how much all its threads used cores.
+
+    None where the system does not say.
+    """
 
     host_us: float
     waited_us: float | None
+    used_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,11 +198,11 @@ class Runner:
         return self._bound(count * self._batch, count=count, form="replayed")
 
     def _bound(self, calls: int, **arguments: Any) -> Bound:
-        waited, start = waiting_s(self._child.pid), self._plan.clock()
+        pid = self._child.pid
+        waited, used, start = waiting_s(pid), used_s(pid), self._plan.clock()
         self._call("time_bound", **arguments)
-        host_us, waits = (self._plan.clock() - start) * 1e6 / calls, waiting_s(self._child.pid)
-        known = waited is not None and waits is not None
-        return Bound(host_us=host_us, waited_us=(waits - waited) * 1e6 / calls if known else None)  # type: ignore[operator]  # known
+        host_us = (self._plan.clock() - start) * 1e6 / calls
+        return Bound(host_us=host_us, waited_us=_each(waited, waiting_s(pid), calls), used_us=_each(used, used_s(pid), calls))
 
     def answer(self, back: int, *, replayed: bool = False) -> Answer:
         """The outputs of the call that was ``back`` before the last of the block just timed, or of the earliest that is kept.
@@ -225,3 +229,8 @@ class Runner:
     def _is_judged_on_device(self, outputs: Sequence[torch.Tensor]) -> bool:
         least = self._plan.judged_from
         return least is not None and sum(output.numel() for output in outputs) >= least
+
+
+def _each(before_s: float | None, after_s: float | None, calls: int) -> float | None:
+    """Microseconds a call between two readings."""
+    return None if before_s is None or after_s is None else (after_s - before_s) * 1e6 / calls

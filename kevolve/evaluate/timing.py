@@ -387,7 +387,7 @@ def _speed_outcome(
     subject: Subject, series: Series, speedup: Mapping[str, Interval], baselines: Sequence[str], suspicion: str | None, since: Since
 ) -> Outcome:
     hack = series.overclaimed()
-    if hack is not None:
+    if hack is not None and not (subject.target.shares_cores and series.starved() is not None and series.vindicated):
         return _overclaimed(hack, series, since)
     if suspicion is not None:
         return Outcome(status=Status.SUSPECT, stage=Stage.PAIRED, message=suspicion)

@@ -36,7 +36,7 @@ class Fake:
         self, monkeypatch: pytest.MonkeyPatch, looks: Sequence[Sequence[float]], *, claims: str | None = None, **waits: Any
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
-        self._claims, self._waits = claims, {"starved": None, "waits_known": True} | waits
+        self._claims, self._waits = claims, {"starved": None, "waits_known": True, "vindicated": False} | waits
         monkeypatch.setattr(timing, "_closing", lambda *_: contextlib.nullcontext((SimpleNamespace(), SimpleNamespace())))
         monkeypatch.setattr(timing, "_openers", self._openers)
         monkeypatch.setattr(timing, "_series", self._series)
@@ -64,6 +64,7 @@ class Fake:
             overclaimed=lambda: self._claims,
             starved=lambda: self._waits["starved"],
             waits_known=self._waits["waits_known"],
+            vindicated=self._waits["vindicated"],
         )
 
     def _judged(
@@ -74,7 +75,7 @@ class Fake:
         return Measurement(outcome=outcome, speedup=speedup, method="pairs")
 
 
-def measured(*, modelled: bool = False, after: Reading | None = None) -> Measurement:
+def measured(*, modelled: bool = False, after: Reading | None = None, host: bool = True) -> Measurement:
     spec = Spec(
         name="softmax",
         nodeid="t.py::test_softmax",
@@ -88,7 +89,7 @@ def measured(*, modelled: bool = False, after: Reading | None = None) -> Measure
         min_speedup=1.0,
     )
     blocks = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none")
-    target: Any = SimpleNamespace(name="fake", unmeasured=lambda _: None, modelled=modelled, blocks=blocks)
+    target: Any = SimpleNamespace(name="fake", unmeasured=lambda _: None, modelled=modelled, blocks=blocks, shares_cores=host)
     readings = iter([CALM, after or replace(CALM, at=10.0)] * 2)
     one = Candidate(name="one", language="cpp", entry="one", callable="torch:softmax")
     case = Case(id="1", values={"rows": 1})
@@ -183,4 +184,15 @@ def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quie
     Fake(monkeypatch, [EQUAL], claims=CLAIM, waits_known=False)
     assert measured(after=BUSY).outcome.status is Status.NOT_MEASURED
     Fake(monkeypatch, [EQUAL], claims=CLAIM, waits_known=False)
+    assert measured().outcome.status is Status.REWARD_HACK
+
+
+def test_a_starved_process_that_used_no_more_than_it_claims_is_believed_on_a_host_and_not_on_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Fake(monkeypatch, [EQUAL], claims=CLAIM, starved="other load: x", vindicated=True)
+    assert measured().outcome.passed
+    Fake(monkeypatch, [EQUAL], claims=CLAIM, starved="other load: x", vindicated=True)
+    assert measured(host=False).outcome.status is Status.NOT_MEASURED
+    Fake(monkeypatch, [EQUAL], claims=CLAIM, vindicated=True)
     assert measured().outcome.status is Status.REWARD_HACK

@@ -23,7 +23,13 @@ def _block(launched: float, replayed: float | None) -> Block:
 
 
 def _series(
-    *, bound_us: float = 10.0, pairs: int = 3, host: Any = (None, None), waited: float | None = None, **sides: tuple[float, float | None]
+    *,
+    bound_us: float = 10.0,
+    pairs: int = 3,
+    host: Any = (None, None),
+    waited: float | None = None,
+    used: float | None = None,
+    **sides: tuple[float, float | None],
 ) -> Series:
     policy = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", bound_us=bound_us)
     plan = PairPlan(
@@ -39,7 +45,7 @@ def _series(
     blocks = {name: (_block(*times), _block(*times)) for name, times in sides.items()}
     launched_us, replayed_us = host
     bound, replayed_bound = (
-        None if host_us is None else Bound(host_us=host_us, waited_us=None if waited is None else waited * host_us)
+        None if host_us is None else Bound(host_us=host_us, waited_us=None if waited is None else waited * host_us, used_us=used)
         for host_us in (launched_us, replayed_us)
     )
     series.pairs = [Pair(blocks=blocks, answer=None, bound=bound, replayed_bound=replayed_bound) for _ in range(pairs)]
@@ -126,3 +132,19 @@ def test_a_system_that_does_not_say_how_long_a_process_waited_excuses_nothing_by
     unknown = _series(host=(100.0, None), **CLAIMS)
     assert (unknown.waits_known, unknown.starved()) == (False, None)
     assert _series(host=(100.0, None), waited=0.0, **CLAIMS).waits_known
+
+
+@pytest.mark.parametrize(("used", "vindicated"), [(6.0, True), (17.0, True), (40.0, False), (None, False)])
+def test_a_starved_process_did_no_more_than_it_claims_only_where_all_its_threads_used_no_more(used: float | None, vindicated: bool) -> None:
+    """Threads of its own that made it wait would have used cores."""
+    busy = _series(host=(100.0, None), waited=0.95, used=used, **CLAIMS)
+    assert busy.starved() is not None
+    assert busy.vindicated is vindicated
+
+
+def test_one_pair_in_which_more_was_done_than_is_claimed_is_enough_to_doubt() -> None:
+    busy = _series(host=(100.0, None), waited=0.95, used=6.0, **CLAIMS)
+    bound = busy.pairs[1].bound
+    assert bound is not None
+    busy.pairs[1] = replace(busy.pairs[1], bound=replace(bound, used_us=60.0))
+    assert not busy.vindicated
