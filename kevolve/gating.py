@@ -50,19 +50,22 @@ class Gating:
     @cached_property
     def gate(self) -> Gate:
         """Made at the first kernel item."""
+        from kevolve.evaluate.disturbance import read
         from kevolve.gate.figured import available
         from kevolve.gate.gate import Gate
         from kevolve.gate.history import History, paths
         from kevolve.gate.verdict import Rules
 
         assert self._session is not None  # pytest says so before the first item
+        run = self._run(self._session)
         return Gate(
-            self._run(self._session),
+            run,
             self.revision,
             Rules(allowance=self._settings.gate_allowance),
             compare=available(),
             load=lambda: os.getloadavg()[0],
             cores=len(os.sched_getaffinity(0)),
+            reading=lambda: read(run.target),
             history=History(paths(self._settings.rootdir, self._settings.gate_history)),
         )
 

@@ -372,7 +372,8 @@ class Optimiser:
             if not fresh.measured or run.target.unmeasured(candidate.language) is not None:
                 return False  # correct, and nothing says which is faster
             present = {case.id: run.measurement(spec, case, candidate) for case in self._cases}
-        if any(measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW) for measurement in present.values()):
+        noisy = all(measurement.outcome.status is Status.NOT_MEASURED and measurement.speedup for measurement in present.values())
+        if not noisy and any(measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW) for measurement in present.values()):
             return True
         if self._rank(fresh) != SLOW and any(not measurement.outcome.passed for measurement in present.values()):
             return True

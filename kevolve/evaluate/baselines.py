@@ -283,10 +283,12 @@ def openers(
     pool: Pool,
     templates: Templates,
     process: Child | None = None,
+    fresh: bool = False,
 ) -> Mapping[str, Opener]:
     """How each side's process is made, by name; the candidate first. Raises ``ValueError`` for an unknown baseline.
 
-    ``process``: one that has checked the candidate and is to time it as well, as long as it lives.
+    ``process``: one that has checked the candidate and is to time it as well, as long as it lives. ``fresh``: no eager process that was
+    kept (a compiled one is: making it anew takes as long as compiling).
     """
     language = candidate.language
 
@@ -300,10 +302,9 @@ def openers(
         COMPILE: lambda: templates.fork(spec, case, target=target, language=language, pool=pool),
     }
     if not getattr(target, "forks_after_use", True):
-        known = {
-            EAGER: lambda: _lent(lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool)),
-            COMPILE: lambda: _lent(lambda: templates.kept(spec, case, target=target, pool=pool)),
-        }
+        known[COMPILE] = lambda: _lent(lambda: templates.kept(spec, case, target=target, pool=pool))
+        if not fresh:
+            known[EAGER] = lambda: _lent(lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool))
     unknown = [name for name in baselines if name not in known]
     if unknown:
         raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")

@@ -26,7 +26,9 @@ class Lift(TorchDispatchMode):
 
     ``reduction`` becomes the greatest number of terms that one operator summed. With ``noise`` each operator's floating result is
     multiplied by ``1 + noise * u``, ``u`` uniform in [-1, 1], and the terms of a sum of ``n`` by ``1 + noise * sqrt(n) * u``: another
-    honest implementation, whatever its order of summation. With ``decompose`` fused operators round at every step inside, too.
+    honest implementation, whatever its order of summation. With ``decompose`` fused operators round at every step inside, too, and a sum
+    of ``n`` terms is multiplied by ``1 + noise * sqrt(n) * u``: added one after another every partial sum rounds, so that the errors of
+    terms of one sign grow with the sum itself, which the terms' own errors do not show (``docs/tolerance.md``).
     """
 
     def __init__(self, *, noise: float = 0.0, seed: int = 0, decompose: bool = False) -> None:
@@ -60,15 +62,16 @@ class Lift(TorchDispatchMode):
             self.reduction = terms
         if is_view:
             return result
-        return _map(self._finish, result)
+        noise = self._noise * terms**0.5 if self._decompose else self._noise
+        return _map(lambda made: self._finish(made, noise), result)
 
-    def _finish(self, result: Any) -> Any:
+    def _finish(self, result: Any, noise: float) -> Any:
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return result
         if result.dtype is not torch.float64:
             return result.to(torch.float64)
         if self._generator is not None:
-            result.mul_(self._factors(result, self._noise))
+            result.mul_(self._factors(result, noise))
         return result
 
     def _disturb(self, name: str, args: list[Any]) -> None:

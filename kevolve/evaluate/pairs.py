@@ -15,7 +15,7 @@ from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, Opener
 from kevolve.evaluate.client import Child, ChildFailed
-from kevolve.evaluate.runner import Answer, Block, PairPlan, Runner, SideFailed
+from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan, Runner, SideFailed
 from kevolve.targets import BlockPolicy
 
 _SLOW_US = 10_000.0  # a call beyond this gets one untimed call after a hand-over,
@@ -31,8 +31,8 @@ class Pair:
 
     blocks: Mapping[str, tuple[Block, ...]]
     answer: Answer | None
-    host_us: float | None
-    replayed_host_us: float | None = None
+    bound: Bound | None
+    replayed_bound: Bound | None = None
     repeated: bool = False  # whether a process met contents twice: a bank of few sets
 
 
@@ -94,8 +94,8 @@ def run_pair(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None,
     pair = Pair(
         blocks={side: tuple(made) for side, made in blocks.items()},
         answer=answer,
-        host_us=None if plan.exact else candidate.host_us(calls),
-        replayed_host_us=None if plan.exact else candidate.replayed_host_us(calls),
+        bound=None if plan.exact else candidate.bound(calls),
+        replayed_bound=None if plan.exact else candidate.replayed_bound(calls),
         repeated=min(runner.left for runner in runners.values()) < 0,
     )
     return pair, sizes_for(blocks, plan)

@@ -12,6 +12,7 @@ import torch
 from kevolve.evaluate.arena import BadMeta, Held, Outputs, described_outputs, read_outputs
 from kevolve.evaluate.client import Child, ChildFailed
 from kevolve.evaluate.contents import Pool
+from kevolve.evaluate.disturbance import used_s, waiting_s
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.resident import REPLAYED_FROM, batch_size, captured_numbers, replayed_numbers, set_count
 from kevolve.evaluate.statistics import block_mean
@@ -47,6 +48,18 @@ class Block:
     def in_form(self, *, replayed: bool) -> float:
         """Replayed where that is wanted and there is such a time, else launched."""
         return self.replayed_us if replayed and self.replayed_us is not None else self.launched_us
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """The judge's own time of one call, microseconds; how much of it the process had no core, and how much all its threads used cores.
+
+    None where the system does not say.
+    """
+
+    host_us: float
+    waited_us: float | None
+    used_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,20 +185,24 @@ class Runner:
             raise Hack(f"{self.side}: claims {sum(claimed):.1f} us for a block that took {wall_us:.1f} us by the judge's clock")
         return block_mean(claimed, trim=self._plan.policy.trim)
 
-    def host_us(self, calls: int) -> float:
-        """Microseconds a call by the judge's clock, for calls one after another."""
-        start = self._plan.clock()
-        self._call("time_bound", count=calls)
+    def bound(self, calls: int) -> Bound:
+        """A call by the judge's clock, for calls one after another."""
         self._number += 1
-        return (self._plan.clock() - start) * 1e6 / calls
+        return self._bound(calls, count=calls)
 
-    def replayed_host_us(self, count: int) -> float | None:
-        """Microseconds a captured call by the judge's clock, for replays one after another; None where nothing is captured."""
+    def replayed_bound(self, count: int) -> Bound | None:
+        """A captured call by the judge's clock, for replays one after another; None where nothing is captured."""
         if not self.captured:
             return None
-        start, count = self._plan.clock(), 4 * count  # of short calls enough that asking for them counts little
-        self._call("time_bound", count=count, form="replayed")
-        return (self._plan.clock() - start) * 1e6 / (count * self._batch)
+        count = 4 * count  # of short calls enough that asking for them counts little
+        return self._bound(count * self._batch, count=count, form="replayed")
+
+    def _bound(self, calls: int, **arguments: Any) -> Bound:
+        pid = self._child.pid
+        waited, used, start = waiting_s(pid), used_s(pid), self._plan.clock()
+        self._call("time_bound", **arguments)
+        host_us = (self._plan.clock() - start) * 1e6 / calls
+        return Bound(host_us=host_us, waited_us=_each(waited, waiting_s(pid), calls), used_us=_each(used, used_s(pid), calls))
 
     def answer(self, back: int, *, replayed: bool = False) -> Answer:
         """The outputs of the call that was ``back`` before the last of the block just timed, or of the earliest that is kept.
@@ -212,3 +229,8 @@ class Runner:
     def _is_judged_on_device(self, outputs: Sequence[torch.Tensor]) -> bool:
         least = self._plan.judged_from
         return least is not None and sum(output.numel() for output in outputs) >= least
+
+
+def _each(before_s: float | None, after_s: float | None, calls: int) -> float | None:
+    """Microseconds a call between two readings."""
+    return None if before_s is None or after_s is None else (after_s - before_s) * 1e6 / calls

@@ -13,7 +13,7 @@ from typing import Any
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
 from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
 from kevolve.evaluate.resident import batch_size
-from kevolve.evaluate.runner import Answer, Block, PairPlan, Runner, SideFailed
+from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan, Runner, SideFailed
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_ratio, round_log_ratio
 
@@ -156,13 +156,47 @@ class Series:
 
     def overclaimed(self) -> str | None:
         """Why the candidate's clock is not to be believed: the judge's found it slower in every pair; or None."""
-        launched = [(pair.host_us, _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
-        replayed = [(pair.replayed_host_us, _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
-        return (
-            _overclaimed(launched, _BOUND_RATIO, self.plan.policy.bound_us)
-            or _overclaimed(replayed, _REPLAYED_RATIO, _REPLAYED_US)
-            or _inconsistent(launched, replayed)
+        return self._overclaimed(lambda bound: bound.host_us)
+
+    def starved(self) -> str | None:
+        """Why what ``overclaimed`` says proves nothing: its process had no core meanwhile. None where its own time does not fit either."""
+        if self._overclaimed(lambda bound: bound.host_us - (bound.waited_us or 0.0)) is not None:
+            return None
+        bounds = [bound for pair in self.pairs for bound in (pair.bound, pair.replayed_bound) if bound is not None]
+        share = median((bound.waited_us or 0.0) / bound.host_us for bound in bounds) if bounds else 0.0
+        return f"other load: its process waited for a core {min(1.0, share):.0%} of the time by the judge's clock"
+
+    @property
+    def vindicated(self) -> bool:
+        """Whether a starved process did nothing besides what it claims: the time that *all* its threads used cores fits the claim.
+
+        A process that makes itself wait, by threads of its own, uses cores for it. What a device does is not in these figures.
+        """
+        if any(pair.bound is None or pair.bound.used_us is None for pair in self.pairs):
+            return False
+        return self._overclaimed(lambda bound: bound.used_us or 0.0, every=False) is None
+
+    @property
+    def waits_known(self) -> bool:
+        """Whether the system says how long the candidate's process waited for a core."""
+        return all(pair.bound is not None and pair.bound.waited_us is not None for pair in self.pairs)
+
+    def _overclaimed(self, own_us: Callable[[Bound], float], *, every: bool = True) -> str | None:
+        """``own_us``: what of the judge's time counts. ``every``: only what all pairs show is said."""
+
+        def judged(bound: Bound | None) -> float | None:
+            return None if bound is None else own_us(bound)
+
+        launched = [(judged(pair.bound), _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
+        replayed = [(judged(pair.replayed_bound), _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
+        parts = [(launched, replayed)] if every else [([one], [other]) for one, other in zip(launched, replayed, strict=True)]
+        found = (
+            _overclaimed(one, _BOUND_RATIO, self.plan.policy.bound_us)
+            or _overclaimed(other, _REPLAYED_RATIO, _REPLAYED_US)
+            or _inconsistent(one, other)
+            for one, other in parts
         )
+        return next((said for said in found if said), None)
 
 
 def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:

@@ -9,6 +9,7 @@ Means of logs, not medians of ratios: under A B B A order a median of ratios was
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def interval(log_ratios: Sequence[float], *, confidence: float = CONFIDENCE, sha
     return Interval(estimate=math.exp(mean), low=math.exp(mean - half), high=math.exp(mean + half))
 
 
+@functools.cache
 def student_quantile(probability: float, freedom: int) -> float:
     """The ``probability`` quantile of Student's t, at least 0.5, by bisection of its finite series (Abramowitz & Stegun 26.7.3, 26.7.4)."""
     if not 0.5 <= probability < 1 or freedom < 1:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from kevolve import elsewhere, registry
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import ChildFailed, ServerFailed, Workers
+from kevolve.evaluate.disturbance import Reading, Since, why
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.evaluate.plan import Plan, of_draws
@@ -69,7 +70,10 @@ class Refused:
 
 
 class Gate:
-    """The state of one session's gate. ``load``: work that waits for a core on average; ``history``: times of earlier runs, to be shown."""
+    """The state of one session's gate.
+
+    ``load``: work that waits for a core on average; ``reading``: the machine's counters now; ``history``: times of earlier runs, to be shown.
+    """
 
     def __init__(
         self,
@@ -80,10 +84,11 @@ class Gate:
         compare: Compare | None,
         load: Callable[[], float],
         cores: int,
+        reading: Callable[[], Reading] | None = None,
         history: History | None = None,
     ) -> None:
         self.revision, self.rules, self.history = revision, rules, history or History(())
-        self._run, self._compare, self._load, self._cores = run, compare, load, cores
+        self._run, self._compare, self._load, self._cores, self._reading = run, compare, load, cores, reading
         self._changes: dict[str, Change | None] = {}
         self._olds: dict[str, Candidate | Refused] = {}
         self._figured: dict[str, Figured] = {}
@@ -182,6 +187,7 @@ class Gate:
         if isinstance(old, Refused):
             return self._say(spec, case, found, verdict=old.verdict, message=old.reason)
         new: Candidate = self._run.kernel(spec).candidate
+        before = self._reading() if self._reading is not None else None
         try:
             with timed_pool(spec, case, seed=self._run.seed) as pool:
                 comparison = Comparison(
@@ -199,7 +205,7 @@ class Gate:
                 judged = comparison.judge(self.rules, self._run.seed)
         except (Untimed, ReferenceFailed, ChildFailed, SideFailed, ServerFailed) as error:
             return self._say(spec, case, found, verdict="unmeasurable", message=f"{_name(spec, case)}: {error}")
-        return self._judged(spec, case, found, self._with_load(judged))
+        return self._judged(spec, case, found, self._with_load(judged, before))
 
     def _judged(self, spec: Spec, case: Case, found: Change, judged: Judgement) -> Verdict:
         slower = judged.finding is Finding.SLOWER
@@ -226,12 +232,17 @@ class Gate:
             return None
         return self.history.of(spec.name, case.id, self._run.target.name, found.new.language, form, self._run.environment)
 
-    def _with_load(self, judged: Judgement) -> Judgement:
-        """Name the likeliest reason of noise: other work."""
-        load = self._load()
-        if judged.finding is not Finding.UNCLEAR or load <= self._cores:
+    def _with_load(self, judged: Judgement, before: Reading | None) -> Judgement:
+        """Name what is known to have disturbed a verdict that could not be reached: by the machine's counters, else by its load."""
+        if judged.finding is not Finding.UNCLEAR:
             return judged
-        return replace(judged, reason=f"{judged.reason}; other load: {load:.1f} processes want {self._cores} cores")
+        load, known = self._load(), before is not None and self._reading is not None
+        since = Since(before=before, reading=self._reading).reasons() if known else ()  # type: ignore[arg-type]  # both are there
+        if since:
+            return replace(judged, reason=why(judged.reason, since))
+        if load > self._cores:
+            return replace(judged, reason=f"{judged.reason}; other load: {load:.1f} processes want {self._cores} cores")
+        return replace(judged, reason=why(judged.reason, ())) if known else judged
 
     def _static(self, spec: Spec, found: Change, reason: str) -> Verdict:
         """What static figures say of a kernel that is not timed."""

@@ -79,7 +79,8 @@ class Comparison:
             raise Untimed(f"the old kernel failed while it was timed: {series.unavailable[OLD]}")
         overclaimed = None if self.believed else series.overclaimed()
         if overclaimed is not None:
-            raise Untimed(overclaimed)
+            starved = series.starved()
+            raise Untimed(f"{overclaimed}; that proves nothing here: {starved}" if starved else overclaimed)
         return self._read(series)
 
     def _series(self, rng: random.Random) -> Series:

@@ -82,7 +82,8 @@ class Target(Protocol):
       device here what a process must have in its environment to use it; ``judges_from`` (None, never), the
       elements of a draw's inputs from which its oracle runs on the device; ``checks_elsewhere``, the target that checks these kernels
       where ``missing()`` says there is no device; ``compiles_for``, the architectures that kernels are then compiled for;
-      ``profilers`` (``profile.Profiler``), the first that can be had is asked about a kernel;
+      ``profilers`` (``profile.Profiler``), the first that can be had is asked about a kernel; ``condition() -> (held, tenants)``, for how
+      many seconds by reason its clocks were held down so far, and the processes of others that use it now;
     - in the worker: ``marker(page, offset)``, a function that has the device write a number to a shared page in order with its work
       (None: not possible), so that calls need not be waited for one by one; ``fetch_all(tensors)``, many at once;
       ``stock(call, item)``, untimed calls until the allocator has what a block needs;

@@ -155,6 +155,15 @@ class CUDA:
             return None
         return Path(tempfile.gettempdir()) / f"kevolve-device-{found['devices'][_chosen()]['uuid']}.lock"
 
+    def condition(self) -> tuple[Mapping[str, float], tuple[str, ...]]:
+        """Seconds that the clocks were held down so far, by reason, and the processes of others that use the device; as far as known."""
+        found = _found()
+        if not found.get("devices"):
+            return {}, ()
+        from kevolve.targets.cuda_condition import condition
+
+        return condition(found["devices"][_chosen()]["uuid"])
+
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
     def enter(self, stage: str) -> None:

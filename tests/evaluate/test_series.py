@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kevolve.evaluate.pairs import Pair
-from kevolve.evaluate.runner import Answer, Block, PairPlan
+from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.targets import BlockPolicy
@@ -22,7 +22,15 @@ def _block(launched: float, replayed: float | None) -> Block:
     return Block(launched_us=launched, replayed_us=replayed, calls=5, warm=1, wall_us=1e4)
 
 
-def _series(*, bound_us: float = 10.0, pairs: int = 3, host: Any = (None, None), **sides: tuple[float, float | None]) -> Series:
+def _series(
+    *,
+    bound_us: float = 10.0,
+    pairs: int = 3,
+    host: Any = (None, None),
+    waited: float | None = None,
+    used: float | None = None,
+    **sides: tuple[float, float | None],
+) -> Series:
     policy = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", bound_us=bound_us)
     plan = PairPlan(
         policy=policy,
@@ -36,7 +44,11 @@ def _series(*, bound_us: float = 10.0, pairs: int = 3, host: Any = (None, None),
     series = Series({name: lambda: None for name in sides}, plan, random.Random(1))  # type: ignore[misc,return-value]
     blocks = {name: (_block(*times), _block(*times)) for name, times in sides.items()}
     launched_us, replayed_us = host
-    series.pairs = [Pair(blocks=blocks, answer=None, host_us=launched_us, replayed_host_us=replayed_us) for _ in range(pairs)]
+    bound, replayed_bound = (
+        None if host_us is None else Bound(host_us=host_us, waited_us=None if waited is None else waited * host_us, used_us=used)
+        for host_us in (launched_us, replayed_us)
+    )
+    series.pairs = [Pair(blocks=blocks, answer=None, bound=bound, replayed_bound=replayed_bound) for _ in range(pairs)]
     return series
 
 
@@ -98,3 +110,41 @@ def test_replays_are_held_to_the_judges_clock_more_closely() -> None:
 def test_a_launch_cannot_be_much_quicker_than_a_replay() -> None:
     claims = _series(bound_us=150.0, host=(100.0, 100.0), candidate=(50.0, 100.0), eager=(99.0, 99.0)).overclaimed()
     assert claims == "claims calls 2.0 times as quick launched as replayed, in every pair"
+
+
+CLAIMS = {"candidate": (5.0, None), "eager": (9.0, None)}
+
+
+def test_a_process_that_had_no_core_for_what_is_missing_is_no_liar() -> None:
+    busy = _series(host=(100.0, None), waited=0.95, **CLAIMS)
+    assert busy.overclaimed() == "takes 20.0 times what its process claims by the judge's clock, in every pair"
+    assert busy.starved() == "other load: its process waited for a core 95% of the time by the judge's clock"
+
+
+@pytest.mark.parametrize("waited", [0.0, 0.5, 0.8])
+def test_a_real_overclaim_is_one_on_a_busy_machine_too(waited: float) -> None:
+    liar = _series(host=(100.0, None), waited=waited, **CLAIMS)
+    assert liar.overclaimed() is not None
+    assert liar.starved() is None
+
+
+def test_a_system_that_does_not_say_how_long_a_process_waited_excuses_nothing_by_it() -> None:
+    unknown = _series(host=(100.0, None), **CLAIMS)
+    assert (unknown.waits_known, unknown.starved()) == (False, None)
+    assert _series(host=(100.0, None), waited=0.0, **CLAIMS).waits_known
+
+
+@pytest.mark.parametrize(("used", "vindicated"), [(6.0, True), (17.0, True), (40.0, False), (None, False)])
+def test_a_starved_process_did_no_more_than_it_claims_only_where_all_its_threads_used_no_more(used: float | None, vindicated: bool) -> None:
+    """Threads of its own that made it wait would have used cores."""
+    busy = _series(host=(100.0, None), waited=0.95, used=used, **CLAIMS)
+    assert busy.starved() is not None
+    assert busy.vindicated is vindicated
+
+
+def test_one_pair_in_which_more_was_done_than_is_claimed_is_enough_to_doubt() -> None:
+    busy = _series(host=(100.0, None), waited=0.95, used=6.0, **CLAIMS)
+    bound = busy.pairs[1].bound
+    assert bound is not None
+    busy.pairs[1] = replace(busy.pairs[1], bound=replace(bound, used_us=60.0))
+    assert not busy.vindicated

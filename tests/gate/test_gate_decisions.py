@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import pytest
 
 from kevolve import registry
 from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.disturbance import Reading
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.statistics import Interval
 from kevolve.gate import gate as gate_module
@@ -125,8 +126,10 @@ class Figures:
         return tuple(figure for figure in figures if figure.new > figure.allowed)
 
 
-def gate_of(run: FakeRun, compare: Any = None, load: float = 0.0) -> Gate:
-    return Gate(run, resolve(run.settings.rootdir, "main"), Rules(), compare=compare, load=lambda: load, cores=2)
+def gate_of(run: FakeRun, compare: Any = None, load: float = 0.0, readings: Sequence[Reading] = ()) -> Gate:
+    given = iter(readings)
+    reading = (lambda: next(given)) if readings else None
+    return Gate(run, resolve(run.settings.rootdir, "main"), Rules(), compare=compare, load=lambda: load, cores=2, reading=reading)
 
 
 def timed_as(monkeypatch: pytest.MonkeyPatch, finding: Finding, ratio: Interval, *, forms: Mapping[str, float] | None = None) -> list[Any]:
@@ -186,6 +189,16 @@ def test_noise_is_unmeasurable_and_names_other_load_where_there_is_some(run: Fak
     busy = judged(run, load=5.04)
     assert (busy.verdict, busy.failed) == ("unmeasurable", False)
     assert busy.message.endswith("noise; other load: 5.0 processes want 2 cores")
+
+
+def test_noise_is_laid_to_what_the_machine_s_counters_say_and_to_nothing_else(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(run.settings.rootdir, KERNEL, CHANGED)
+    timed_as(monkeypatch, Finding.UNCLEAR, SLOW)
+    calm, hot = Reading(at=0.0, hot=1), Reading(at=9.0, hot=4)
+    assert judged(run, load=5.0, readings=[calm, hot]).message.endswith(
+        "noise; throttling: the processor held its clock down for its heat 3 times"
+    )
+    assert judged(run, readings=[calm, replace(calm, at=9.0)]).message.endswith("noise; no other load and no throttling was seen")
 
 
 def test_what_cannot_be_timed_is_unmeasurable_with_the_reason(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
