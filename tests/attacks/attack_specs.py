@@ -30,10 +30,12 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
     return x.sum(-1)
 
 
-def softplus(x: torch.Tensor) -> torch.Tensor:
-    """Written in seven operators: a fused kernel is truly many times faster than eager."""
-    wide = x * 1.5
-    return torch.log1p(torch.exp(-wide.abs())) + torch.clamp(wide, min=0) * 1.0 + 0.0
+def chain(x: torch.Tensor) -> torch.Tensor:
+    """Fourteen operators of which each reads and writes memory: a fused kernel is truly many times faster than eager."""
+    value = x.abs()
+    for _ in range(4):
+        value = (value * 0.5 + 0.25).clamp(min=0.125)
+    return value * 0.5 + 0.25
 
 
 def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -84,9 +86,9 @@ def _spec(
 
 
 SPECS: Mapping[str, Spec] = {
-    "affine": _spec(affine, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.2),
-    "relu": _spec(relu, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.2),
-    "row_sum": _spec(row_sum, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.2),
-    "softplus": _spec(softplus, matrix, _MATRIX, dict(rows=256, cols=1024), min_speedup=1.0),
+    "affine": _spec(affine, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.01),
+    "relu": _spec(relu, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.01),
+    "row_sum": _spec(row_sum, matrix, _MATRIX, dict(rows=256, cols=512), min_speedup=0.01),
+    "chain": _spec(chain, matrix, _MATRIX, dict(rows=256, cols=1024), min_speedup=2.0),
     "matmul": _spec(matmul, product, _PRODUCT, dict(m=96, n=96, k=96), min_speedup=0.01),
 }
