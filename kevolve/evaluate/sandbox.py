@@ -190,6 +190,7 @@ class _Calls:
     audit: int
     refused: Sequence[int]
     signals: Sequence[int]  # the first argument is a process: only oneself
+    own: Sequence[int]  # as these, or 0 for oneself: else the processes beside it could be slowed
     clone: int
     clone3: int = 435
 
@@ -199,7 +200,7 @@ _CALLS = {
         audit=0xC000003E,
         # socket, socketpair, fork, vfork, execve, ptrace, mount, chroot, process_vm_readv/writev, execveat, bpf, kexec, keyctl,
         # unshare, setns, perf_event_open, io_uring_setup, pidfd_open/send_signal/getfd, process_madvise, userfaultfd,
-        # setsid, setpgid, tkill
+        # setsid, setpgid, tkill, setpriority, ioprio_set
         refused=(
             41,
             53,
@@ -227,14 +228,18 @@ _CALLS = {
             112,
             109,
             200,
+            141,
+            251,
         ),
         signals=(62, 234, 129, 297),
+        own=(203, 144, 142, 314, 302),  # sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr, prlimit64
         clone=56,
     ),
     "aarch64": _Calls(
         audit=0xC00000B7,
-        refused=(198, 199, 221, 117, 40, 51, 270, 271, 281, 280, 104, 219, 97, 268, 241, 425, 434, 424, 438, 440, 282, 157, 154, 130),
+        refused=(198, 199, 221, 117, 40, 51, 270, 271, 281, 280, 104, 219, 97, 268, 241, 425, 434, 424, 438, 440, 282, 157, 154, 130, 140, 30),
         signals=(129, 131, 138, 240),
+        own=(122, 119, 118, 274, 261),
         clone=220,
     ),
 }
@@ -254,6 +259,9 @@ def _program(calls: _Calls, pid: int) -> bytes:
         lines += [_instruction(_JUMP_EQUAL, number, 0, 1), refuse]
     for number in calls.signals:
         lines += [_instruction(_JUMP_EQUAL, number, 0, 4), first, _instruction(_JUMP_EQUAL, pid, 1, 0), refuse, allow]
+    for number in calls.own:
+        is_own = _instruction(_JUMP_EQUAL, 0, 2, 0), _instruction(_JUMP_EQUAL, pid, 1, 0)
+        lines += [_instruction(_JUMP_EQUAL, number, 0, 5), first, *is_own, refuse, allow]
     lines += [_instruction(_JUMP_EQUAL, calls.clone, 0, 4), first, _instruction(_JUMP_SET, _CLONE_THREAD, 1, 0), refuse, allow]
     lines += [_instruction(_JUMP_EQUAL, calls.clone3, 0, 1), _instruction(_RETURN, _REFUSE | errno.ENOSYS)]  # glibc then uses clone
     return b"".join([*lines, allow])

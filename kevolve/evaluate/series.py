@@ -22,6 +22,7 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 _BOUND_RATIO = 1.5
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
+_BESIDE_SHARE = 0.25  # of what making inputs and handing outputs over takes beside the calls: how much more of it a candidate may need
 _HELD_PAIRS = 2  # pairs for which the device is held at a time: others' checks run between
 _LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in which they are asked for
 
@@ -99,8 +100,9 @@ class Series:
 
     @property
     def answers(self) -> list[Answer]:
-        """The timed calls to verify."""
-        return [pair.answer for pair in self.pairs if pair.answer is not None]
+        """The timed calls to verify, those handed over first: of them nobody could say that they were not made."""
+        handed = [pair.delivered.answer for pair in self.pairs if pair.delivered is not None]
+        return [*handed, *(pair.answer for pair in self.pairs if pair.answer is not None)]
 
     @property
     def repeated(self) -> bool:
@@ -160,9 +162,21 @@ class Series:
         replayed = [(pair.replayed_host_us, _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
         return (
             _overclaimed(launched, _BOUND_RATIO, self.plan.policy.bound_us)
+            or _overclaimed([self._handed_over(pair) for pair in self.pairs], _BOUND_RATIO, self.plan.policy.bound_us)
             or _overclaimed(replayed, _REPLAYED_RATIO, _REPLAYED_US)
             or _inconsistent(launched, replayed)
         )
+
+    def _handed_over(self, pair: Pair) -> tuple[float | None, float | None]:
+        """What a call takes at the least where all outputs are handed over, by the system's count, and what is claimed.
+
+        What stands beside the calls then (contents made, outputs copied) was measured in a trusted process; a candidate is given a
+        quarter more.
+        """
+        least_us = None if pair.delivered is None else pair.delivered.least_us
+        if least_us is None or pair.idle_us is None:
+            return None, None
+        return least_us - (1 + _BESIDE_SHARE) * pair.idle_us, _mean_us(pair.blocks[CANDIDATE])
 
 
 def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:

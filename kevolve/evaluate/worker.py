@@ -1,7 +1,7 @@
 """The untrusted side: one child, one candidate. Answers the judge's commands until the judge closes the socket.
 
 Commands: ``ping``, ``enter``, ``confine``, ``load_candidate``, ``load_callable``, ``load_reference``, ``warm``, ``prepare``,
-``trace``, ``run``, ``fork``; those that begin with ``time_`` go to ``kevolve.evaluate.timed``.
+``trace``, ``run``, ``rewrite``, ``fork``; those that begin with ``time_`` go to ``kevolve.evaluate.timed``.
 
 Every command may carry ``grad`` (positions of the inputs to differentiate by) and ``grad_outputs`` (how many trailing inputs of an
 item are gradients of the outputs); they stay set until the next command that carries them.
@@ -168,18 +168,52 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
     mapped = _mapped(state, fds[0], arguments["layout"])
     mutates = tuple(arguments.get("mutates", ()))
     filler = Filler(fds[1], lambda size: _grow(state, size))
-    count = len(mapped.layout)
-    numbers = [*range(count), *arguments.get("repeat", ())]
+    count, recorder = len(mapped.layout), _Recorder()
     metas: list[list[Any]] = []
     held: list[tuple[Any, ...]] = []
-    while numbers:
-        made = _called(state, mapped, numbers, mutates)
-        del numbers[: len(made)]
-        metas += _filled(state, filler, [*held, *made[:-1]])
-        held = made[-1:]
+    for numbers, watched in (([*range(count)], contextlib.nullcontext()), ([*arguments.get("repeat", ())], recorder)):
+        while numbers:
+            with watched:
+                made = _called(state, mapped, numbers, mutates)
+            del numbers[: len(made)]
+            metas += _filled(state, filler, [*held, *made[:-1]])
+            held = made[-1:]
     metas += _filled(state, filler, held)
     mapped.give_back(state.target.fetch)
-    return {"outputs": metas[:count], "repeated": metas[count:]}
+    return {"outputs": metas[:count], "repeated": metas[count:], "operators": list(recorder.names)}
+
+
+def _rewrite(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Items in twos: a call with the first's contents, then one with the second's in the same tensors, which do not say that they changed."""
+    mapped = _mapped(state, fds[0], arguments["layout"])
+    mutates = tuple(arguments.get("mutates", ()))
+    filler = Filler(fds[1], lambda size: _grow(state, size))
+    metas: list[list[Any]] = []
+    for first in range(0, len(mapped.layout), 2):
+        inputs = [private_copy(value) if isinstance(value, torch.Tensor) else value for value in mapped.take(first)]
+        metas += _filled(state, filler, [_one_call(state, inputs, mutates, first)])
+        for into, value in zip(inputs, mapped.take(first + 1), strict=True):
+            if isinstance(into, torch.Tensor):
+                view = _other_view(into)
+                view.copy_(value[tuple(slice(size) for size in view.shape)])
+        metas += _filled(state, filler, [_one_call(state, inputs, mutates, first + 1)])
+    return {"outputs": metas}
+
+
+def _one_call(state: WorkerState, inputs: Sequence[Any], mutates: Sequence[int], number: int) -> tuple[Any, ...]:
+    state.begin(number)
+    outputs = state.call(inputs)
+    state.target.synchronise()
+    check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
+    return (*outputs, *(inputs[position] for position in mutates))
+
+
+def _other_view(tensor: torch.Tensor) -> torch.Tensor:
+    """The same elements in a tensor with a version counter of its own; along a broadcast axis the first ones."""
+    shape = [1 if stride == 0 else size for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+        tensor.untyped_storage(), tensor.storage_offset(), shape, tensor.stride()
+    )
 
 
 def _called(state: WorkerState, mapped: Mapped, numbers: Sequence[int], mutates: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -276,6 +310,7 @@ COMMANDS: dict[str, Callable[[WorkerState, Mapping[str, Any], tuple[int, ...]], 
     "prepare": _prepare,
     "trace": _trace,
     "run": _run,
+    "rewrite": _rewrite,
     "fork": _fork,
 }
 

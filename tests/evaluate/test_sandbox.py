@@ -56,6 +56,9 @@ def _filter(tmp_path_factory: pytest.TempPathFactory) -> None:
         "os.truncate(__import__('kevolve').__file__, 0)",
         "os.unlink(__import__('kevolve').__file__)",
         "open(f'/proc/{os.getppid()}/mem', 'rb')",
+        "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+        "os.sched_setaffinity(os.getppid(), {0})",
+        "__import__('resource').prlimit(os.getppid(), __import__('resource').RLIMIT_CPU, (1, 1))",
     ],
 )
 def test_an_untrusted_process_may_not(tmp_path: Path, code: str) -> None:
@@ -69,6 +72,7 @@ def test_an_untrusted_process_may_not(tmp_path: Path, code: str) -> None:
         "thread = threading.Thread(target=print); thread.start(); thread.join()",
         "open('/dev/null', 'w').write('x')",
         "os.kill(os.getpid(), 0)",
+        "os.sched_setaffinity(0, os.sched_getaffinity(0))",
         "Path('/proc/self/status').read_text()",
         "b = bytearray(256 << 20)",
     ],

