@@ -184,19 +184,22 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
 
 
 def _rewrite(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
-    """Items in twos: a call with the first's contents, then one with the second's in the same tensors, which do not say that they changed."""
+    """Items in twos: a call with the first's contents, then one with the second's in the same tensors, which do not say that they changed.
+
+    What the first call returned is read after the second.
+    """
     mapped = _mapped(state, fds[0], arguments["layout"])
     mutates = tuple(arguments.get("mutates", ()))
     filler = Filler(fds[1], lambda size: _grow(state, size))
     metas: list[list[Any]] = []
     for first in range(0, len(mapped.layout), 2):
         inputs = [private_copy(value) if isinstance(value, torch.Tensor) else value for value in mapped.take(first)]
-        metas += _filled(state, filler, [_one_call(state, inputs, mutates, first)])
+        before = _one_call(state, inputs, mutates, first)
         for into, value in zip(inputs, mapped.take(first + 1), strict=True):
             if isinstance(into, torch.Tensor):
                 view = _other_view(into)
                 view.copy_(value[tuple(slice(size) for size in view.shape)])
-        metas += _filled(state, filler, [_one_call(state, inputs, mutates, first + 1)])
+        metas += _filled(state, filler, [before, _one_call(state, inputs, mutates, first + 1)])
     return {"outputs": metas}
 
 
@@ -205,7 +208,7 @@ def _one_call(state: WorkerState, inputs: Sequence[Any], mutates: Sequence[int],
     outputs = state.call(inputs)
     state.target.synchronise()
     check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
-    return (*outputs, *(inputs[position] for position in mutates))
+    return (*outputs, *(private_copy(inputs[position]) for position in mutates))
 
 
 def _other_view(tensor: torch.Tensor) -> torch.Tensor:
