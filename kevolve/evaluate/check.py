@@ -132,6 +132,9 @@ def _rewritten(run: _Run, plan: Plan) -> Outcome | None:
     if len(found) != len(numbers):
         message = f"a forged answer: expected {len(numbers)} results, got {len(found)}"
         return _with_draw(run, _broken(twins.draws[0], message).outcome, twins.draws[0])
+    hacked = _library_calls(run, reply.fields.get("operators"), Stage.PROPERTIES)
+    if hacked is not None:
+        return _with_draw(run, hacked, twins.draws[0])
     with run.workers.judging:
         failures = _judged(run, twins, numbers, found)
     if not failures:

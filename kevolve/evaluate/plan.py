@@ -119,7 +119,8 @@ class Plan:
         with self._lock:
             if not self._twins:
                 self._twins.append(rewritten(self.spec, self))
-            return self._twins[0]
+            found: Plan | None = self._twins[0]
+            return found
 
     def forget_huge(self) -> None:
         """Give back what was computed of draws beyond 2^31 elements: nobody waits for them again soon."""

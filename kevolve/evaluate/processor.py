@@ -14,7 +14,11 @@ _OF_PROCESS = 2  # the kernel's number of a process's clock of scheduled time (`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Microseconds so far: by the judge's clock, run by the first thread, run by all by core that they may use, waited for a core by all."""
+    """Microseconds so far.
+
+    ``passed`` by the judge's clock; ``first``: run by the first thread; ``every``: run by all threads, by core that they may use;
+    ``waited``: for a core, by those that live.
+    """
 
     passed: float
     first: float

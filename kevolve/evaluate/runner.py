@@ -194,7 +194,7 @@ class Runner:
         return block_mean(claimed, trim=self._plan.policy.trim)
 
     def host_us(self, calls: int) -> float:
-        """Microseconds a call by the judge's clock, for calls one after another; what other load took of them is left out where it is known."""
+        """Microseconds a call by the judge's clock, for calls one after another; less what other load took, where that is known."""
         start, before = self._plan.clock(), look(self._child.pid, self._plan.clock)
         self._call("time_bound", count=calls)
         known_us = least_between_us(before, look(self._child.pid, self._plan.clock))

@@ -187,7 +187,7 @@ def policy_problem(source: str, dialect: Dialect = CPP) -> str | None:
         if use and not (text in ASSEMBLER and dialect.assembler(words, at)):
             return f"{text}: a kernel may not use {use}"
         if text == "extern" and (foreign := _foreign(words, at)):
-            return f"extern \"C\" {foreign}: a kernel may not declare functions of other libraries (include their header)"
+            return f'extern "C" {foreign}: a kernel may not declare functions of other libraries (include their header)'
         if _INTERPRETER.fullmatch(text):
             return f"{text}: a kernel may not use the insides of the interpreter or the loader"
         if text in ("__attribute__", "__declspec") and (named := _attributes(words, at) & _ATTRIBUTES):

@@ -28,9 +28,7 @@ def verdict(judge: Judge, attack: Attack, kernel: str, *, read: bool) -> Outcome
         pytest.skip(str(CUDA().missing()))
     if kernel.endswith(".cpp") and Cpp().missing() is not None:
         pytest.skip(str(Cpp().missing()))
-    if attack.where == "text":
-        return judge.text(kernel, attack.spec)
-    return judge.verdict(kernel, attack.spec, where=attack.where, timed=attack.timed, read=read)
+    return judge.verdict(kernel, where=attack.where, timed=attack.timed, read=read)
 
 
 def parameters(attacks: list[Attack], *, honest: bool) -> list[object]:
@@ -38,7 +36,8 @@ def parameters(attacks: list[Attack], *, honest: bool) -> list[object]:
     return [pytest.param(attack, id=f"{attack.honest}-{attack.where}" if honest else attack.id, marks=marks) for attack, marks in marked]
 
 
-LOOK_ALIKES = list({(attack.honest, attack.where == "gpu", attack.timed): attack for attack in ATTACKS}.values())
+# Each once: where one of its attacks is timed, it is timed too.
+LOOK_ALIKES = list({(attack.honest, attack.where): attack for attack in sorted(ATTACKS, key=lambda attack: attack.timed)}.values())
 
 
 @pytest.mark.parametrize("attack", parameters(list(ATTACKS), honest=False))

@@ -21,10 +21,10 @@ def launched(x):
 
 class Later:
     def __init__(self, x):
-        self.x = x
+        self.view = x
 
-    def value(self):
-        return launched(self.x)
+    def get(self):
+        return launched(self.view)
 
 
 def affine(x):
