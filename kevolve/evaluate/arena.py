@@ -368,6 +368,10 @@ class Filler:
             place.view(tensor.shape).copy_(tensor)
         return meta
 
+    def touch(self) -> None:
+        """Have the memory mapped before it is needed."""
+        torch.frombuffer(self._map, dtype=torch.uint8).zero_()
+
     def _reserve(self, end: int) -> None:
         self._used = _aligned(end)
         if self._used > self._size:

@@ -108,7 +108,53 @@ def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
         failures, failing = _run_plan(run, stage)
         if failures:
             return _report(run, stage, failures, failing)
-    return _finished(run, plan)
+    return _rewritten(run, plan) or _finished(run, plan)
+
+
+def _rewritten(run: _Run, plan: Plan) -> Outcome | None:
+    """What comes of contents that are replaced where they lie; None where every answer is of the contents that it was given."""
+    assert run.child is not None
+    twins = plan.twins()
+    if twins is None:
+        return None
+    numbers = range(len(twins.draws))
+    given = [_item(run.spec, twins, number) for number in numbers]
+    with pack([item for item, _ in given]) as arena, Outputs() as outputs:
+        arguments = {"layout": arena.layout, "mutates": _positions(run.spec, run.spec.mutates), **_grad(run.spec, given[0][1])}
+        try:
+            with run.workers.holds.shared(run.target):
+                reply = run.child.call("rewrite", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
+            found = read_outputs(outputs, reply.fields.get("outputs", ()))
+        except ChildFailed as error:
+            return _with_draw(run, _failed(error, Stage.PROPERTIES), twins.draws[min(error.progress or 0, len(numbers) - 1)])
+        except BadMeta as error:
+            return _with_draw(run, _broken(twins.draws[0], f"a forged answer: {error}").outcome, twins.draws[0])
+    if len(found) != len(numbers):
+        message = f"a forged answer: expected {len(numbers)} results, got {len(found)}"
+        return _with_draw(run, _broken(twins.draws[0], message).outcome, twins.draws[0])
+    hacked = _library_calls(run, reply.fields.get("operators"), Stage.PROPERTIES)
+    if hacked is not None:
+        return _with_draw(run, hacked, twins.draws[0])
+    with run.workers.judging:
+        failures = _judged(run, twins, numbers, found)
+    if not failures:
+        return None
+    message = f"right on contents of their own, and wrong where they were rewritten in place: {failures[0].outcome.message}"
+    return _with_draw(run, replace(failures[0].outcome, message=message), failures[0].draw)
+
+
+def _library_calls(run: _Run, operators: object, stage: Stage) -> Outcome | None:
+    """The outcome of a candidate that calls library operators which the spec does not allow."""
+    if run.candidate.callable is not None:
+        return None
+    if not isinstance(operators, list) or not all(isinstance(name, str) for name in operators):
+        message = f"a forged answer: expected the operators called, got {operators!r:.200}"
+        return Outcome(status=Status.RUNTIME_ERROR, stage=stage, message=message)
+    called = forbidden(operators, run.spec.allow)
+    if not called:
+        return None
+    message = f"calls library operators: {', '.join(called)}; the spec allows {', '.join(run.spec.allow) or 'none'} (allow=)"
+    return Outcome(status=Status.REWARD_HACK, stage=stage, message=message, detail={"operators": called})
 
 
 def _finished(run: _Run, plan: Plan) -> Outcome:
@@ -177,17 +223,7 @@ def _smoke(run: _Run, plan: Plan) -> Outcome | None:
                 reply = run.child.call("trace", deadline_s=run.deadline_s, fds=(arena.fd,), layout=arena.layout, **_grad(run.spec, grads))
         except ChildFailed as error:
             return _with_draw(run, _failed(error, Stage.SMOKE), plan.draws[number])
-    if run.candidate.callable is not None:
-        return None
-    operators = reply.fields.get("operators")
-    if not isinstance(operators, list) or not all(isinstance(name, str) for name in operators):
-        message = f"a forged answer: expected the operators called, got {operators!r:.200}"
-        return Outcome(status=Status.RUNTIME_ERROR, stage=Stage.SMOKE, message=message)
-    called = forbidden(operators, run.spec.allow)
-    if not called:
-        return None
-    message = f"calls library operators: {', '.join(called)}; the spec allows {', '.join(run.spec.allow) or 'none'} (allow=)"
-    return Outcome(status=Status.REWARD_HACK, stage=Stage.SMOKE, message=message, detail={"operators": called})
+    return _library_calls(run, reply.fields.get("operators"), Stage.SMOKE)
 
 
 # --- draws ---
@@ -249,6 +285,9 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
             return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES))]
         except BadMeta as error:
             return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]
+        hacked = _library_calls(run, reply.fields.get("operators"), Stage.PROPERTIES)
+        if hacked is not None:
+            return [_Failure(draw=plan.draws[batch[0]], outcome=hacked)]
         compared = batch if open_items is None else [batch[item] for item in open_items]
         if (len(first), len(again)) != (len(compared), len(repeat)):
             message = f"a forged answer: expected {len(compared)} and {len(repeat)} results, got {len(first)} and {len(again)}"
@@ -318,9 +357,11 @@ def _count(run: _Run, plan: Plan, batch: Sequence[int]) -> None:
         expected = plan.expected(number)
         for position, output in enumerate(expected.outputs):
             if output.unreliable is not None:
-                run.unjudged.setdefault(position, output.unreliable)
+                run.unjudged[position] = output.unreliable
             elif output.oracle.numel():
                 run.judged.add(position)
+            else:
+                run.unjudged.setdefault(position, "it is empty")
         if expected.unreliable is not None:
             run.excluded.append(f"{_arguments(plan.draws[number])}: {expected.unreliable}")
 
@@ -341,7 +382,7 @@ def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[S
 def _report(run: _Run, plan: Plan, failures: Sequence[_Failure], count: int) -> Outcome:
     """The first failing draw, shrunk unless each trial would last until the deadline or take all memory once more."""
     summary = _summary(plan, failures, count)
-    if failures[0].outcome.status is Status.TIMEOUT or failures[0].draw.origin == "huge":
+    if failures[0].outcome.status in (Status.TIMEOUT, Status.REWARD_HACK) or failures[0].draw.origin == "huge":
         return _with_draw(run, failures[0].outcome, failures[0].draw, summary)
     alone = _alone(run, plan, failures)
     if alone is None:

@@ -20,7 +20,6 @@ PROC, SYS = Path("/proc"), Path("/sys")
 # Shares of the time that was looked at. On two idle cores a measurement of ours alone leaves 1% to 4% of waiting, and nothing stolen.
 _WAITED, _OTHERS, _STOLEN, _STOPPED = 0.10, 0.10, 0.02, 0.02
 _LEAST_S = 0.05  # ticks are of 10 ms
-_CPU_CLOCK = 2  # CPUCLOCK_SCHED: with a process's number a clock's (posix-timers.h, clock_getcpuclockid(3))
 NOISE = 2.0  # an interval that reaches from below asked / NOISE to above asked says nothing
 
 
@@ -127,33 +126,6 @@ def noise(speedup: Interval, asked: float) -> str | None:
         f"noise: {speedup.estimate:.3f}x [{speedup.low:.3f}, {speedup.high:.3f}] neither reaches {asked:g}x for sure nor excludes "
         f"a kernel of {asked / NOISE:g}x"
     )
-
-
-def waiting_s(pid: int, *, proc: Path = PROC) -> float | None:
-    """How long the threads of a process have been ready to run and had no core, together; None where the system does not say."""
-    try:
-        tasks = list((proc / str(pid) / "task").iterdir())
-    except OSError:
-        return None
-    waits = [_run_delay(task / "schedstat") for task in tasks]
-    known = [wait for wait in waits if wait is not None]
-    return sum(known) if known else None
-
-
-def used_s(pid: int) -> float | None:
-    """How long the threads of a process have been on a core, together, those that have ended too; None where the system does not say."""
-    try:
-        return time.clock_gettime((~pid << 3) | _CPU_CLOCK)
-    except (OSError, OverflowError):
-        return None
-
-
-def _run_delay(path: Path) -> float | None:
-    """The second number of a task's ``schedstat``: nanoseconds on a run queue."""
-    try:
-        return int(path.read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def _share(before: float | None, after: float | None, elapsed: float) -> float | None:

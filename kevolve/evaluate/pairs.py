@@ -15,7 +15,7 @@ from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, Opener
 from kevolve.evaluate.client import Child, ChildFailed
-from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan, Runner, SideFailed
+from kevolve.evaluate.runner import Answer, Block, Bound, Delivered, PairPlan, Runner, SideFailed, delivered_count
 from kevolve.targets import BlockPolicy
 
 _SLOW_US = 10_000.0  # a call beyond this gets one untimed call after a hand-over,
@@ -33,6 +33,8 @@ class Pair:
     answer: Answer | None
     bound: Bound | None
     replayed_bound: Bound | None = None
+    delivered: Delivered | None = None  # on a host: calls of the candidate's whose outputs were all handed over
+    idle_us: float | None = None  # what stands beside one of those calls: contents made, outputs copied
     repeated: bool = False  # whether a process met contents twice: a bank of few sets
 
 
@@ -91,14 +93,35 @@ def run_pair(runners: Mapping[str, Runner], plan: PairPlan, sizes: Sizes | None,
                 given = runners[side].answer(rng.randrange(8), replayed=rng.random() < 0.5)
                 answer = given if side == CANDIDATE else answer
     candidate, calls = runners[CANDIDATE], sizes.calls[CANDIDATE]
+    delivered, idle_us = _delivered(runners, sizes, answer, plan, rng)
     pair = Pair(
         blocks={side: tuple(made) for side, made in blocks.items()},
         answer=answer,
         bound=None if plan.exact else candidate.bound(calls),
         replayed_bound=None if plan.exact else candidate.replayed_bound(calls),
+        delivered=delivered,
+        idle_us=idle_us,
         repeated=min(runner.left for runner in runners.values()) < 0,
     )
     return pair, sizes_for(blocks, plan)
+
+
+def _delivered(
+    runners: Mapping[str, Runner], sizes: Sizes, answer: Answer | None, plan: PairPlan, rng: random.Random
+) -> tuple[Delivered | None, float | None]:
+    """Calls of the candidate's that hand every output over, and what stands beside such a call, from a baseline's process.
+
+    On a host only, and no more calls than there are sets left for.
+    """
+    trusted = [runner for side, runner in runners.items() if side != CANDIDATE]
+    if answer is None or plan.exact or plan.policy.sets > 1 or not trusted:
+        return None, None
+    most = min(runner.left for runner in runners.values()) - 2
+    count = int(min(delivered_count(sum(output.nbytes for output in answer.outputs), plan.pool.sets), most))
+    if count < 1:
+        return None, None
+    idle_us = trusted[0].idle_us(count, rng.randrange(1 << 62))
+    return runners[CANDIDATE].delivered(count, rng.randrange(1 << 62), rng), idle_us
 
 
 def _started(

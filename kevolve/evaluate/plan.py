@@ -59,6 +59,7 @@ class Plan:
     _smallest: list[int] = field(default_factory=list, repr=False, compare=False)
     _batches: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
     _sheets: dict[tuple[int, ...], Sheet | None] = field(default_factory=dict, repr=False, compare=False)
+    _twins: list[Any] = field(default_factory=list, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # candidates are checked side by side
 
     def inputs(self, number: int) -> tuple[Any, ...]:
@@ -110,6 +111,16 @@ class Plan:
                 self._sheets[key] = None if made is None else made[0]
                 self._expected.update(zip(key, made[1], strict=True) if made is not None else ())
             return self._sheets[key]
+
+    def twins(self) -> Plan | None:
+        """Draws in twos for ``rewritten``, chosen once; None where there are none."""
+        from kevolve.evaluate.rewritten import rewritten  # here, because it makes plans
+
+        with self._lock:
+            if not self._twins:
+                self._twins.append(rewritten(self.spec, self))
+            found: Plan | None = self._twins[0]
+            return found
 
     def forget_huge(self) -> None:
         """Give back what was computed of draws beyond 2^31 elements: nobody waits for them again soon."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,16 @@ import torch
 from kevolve.evaluate.arena import BadMeta, Held, Outputs, described_outputs, read_outputs
 from kevolve.evaluate.client import Child, ChildFailed
 from kevolve.evaluate.contents import Pool
-from kevolve.evaluate.disturbance import used_s, waiting_s
 from kevolve.evaluate.outcome import Status
+from kevolve.evaluate.processor import least_between_us, look
 from kevolve.evaluate.resident import REPLAYED_FROM, batch_size, captured_numbers, replayed_numbers, set_count
 from kevolve.evaluate.statistics import block_mean
 from kevolve.targets import BlockPolicy
 
 _INPUTS_S = 60.0
 _FEWEST_REPLAYS = 3
+_DELIVERED_BYTES = 4 << 20  # of calls whose outputs are all handed over
+_MOST_DELIVERED, _MOST_DELIVERED_SETS = 32, 4  # calls; where contents come from a bank of few sets
 
 
 class Hack(Exception):
@@ -73,6 +76,23 @@ class Answer:
     seed: int
     outputs: tuple[torch.Tensor, ...]
     held: Held | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """Calls whose outputs were all handed over: what one took of the processor, inputs made and outputs copied too, and one to verify.
+
+    ``least_us``: by the system's count, microseconds a call; None where it does not count.
+    """
+
+    least_us: float | None
+    answer: Answer
+
+
+def delivered_count(output_bytes: int, sets: int | None) -> int:
+    """How many calls are asked to hand their outputs over: a few megabytes' worth."""
+    most = _MOST_DELIVERED if sets is None else _MOST_DELIVERED_SETS
+    return max(1, min(most, _DELIVERED_BYTES // max(output_bytes, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +210,44 @@ class Runner:
         self._number += 1
         return self._bound(calls, count=calls)
 
+    def delivered(self, count: int, seed: int, pick: random.Random) -> Delivered:
+        """``count`` calls on contents that nobody could foresee, the outputs of all handed over, one of them to verify.
+
+        What a process says of its own clock, or of calls whose outputs nobody asks for, has no part in it. Raises ``Hack``.
+        """
+        with Outputs(bytes=_DELIVERED_BYTES) as arena:
+            fields, passed_us = self._deliver(arena, count, seed)
+            place = pick.randrange(count)
+            outputs = self._handed_over(arena, fields.get("outputs"), count, place)
+        answer = Answer(number=self._number - count + place, seed=self.seed, outputs=tuple(outputs))
+        return Delivered(least_us=passed_us, answer=answer)
+
+    def idle_us(self, count: int, seed: int) -> float | None:
+        """What making the contents of a call and handing outputs over takes, without the call. Asked of a trusted process."""
+        with Outputs(bytes=_DELIVERED_BYTES) as arena:
+            _, passed_us = self._deliver(arena, count, seed, idle=True)
+        return passed_us
+
+    def _deliver(self, arena: Outputs, count: int, seed: int, *, idle: bool = False) -> tuple[Mapping[str, Any], float | None]:
+        """What the process answers, and the least microseconds a call that it took by the system's count."""
+        sealed = self._plan.pool.sets is not None
+        self._call("time_arena", [arena.fd])
+        self._number += 1
+        before = look(self._child.pid, self._plan.clock)
+        fields = self._call("time_delivered", count=count, seed=None if sealed else seed, idle=idle)
+        passed_us = least_between_us(before, look(self._child.pid, self._plan.clock))
+        self.seed = self.seed if sealed else seed
+        self._number += count
+        return fields, None if passed_us is None else passed_us / count
+
+    def _handed_over(self, arena: Outputs, metas: Any, count: int, place: int) -> list[torch.Tensor]:
+        if not isinstance(metas, list) or len(metas) != count:
+            raise Hack(f"{self.side}: expected the outputs of {count} calls, got {metas!r:.80}")
+        try:
+            return read_outputs(arena, metas)[place]
+        except (BadMeta, ValueError) as error:
+            raise Hack(f"{self.side}: outputs handed over: {error}") from error
+
     def replayed_bound(self, count: int) -> Bound | None:
         """A captured call by the judge's clock, for replays one after another; None where nothing is captured."""
         if not self.captured:
@@ -198,11 +256,13 @@ class Runner:
         return self._bound(count * self._batch, count=count, form="replayed")
 
     def _bound(self, calls: int, **arguments: Any) -> Bound:
-        pid = self._child.pid
-        waited, used, start = waiting_s(pid), used_s(pid), self._plan.clock()
+        before, start = look(self._child.pid, self._plan.clock), self._plan.clock()
         self._call("time_bound", **arguments)
         host_us = (self._plan.clock() - start) * 1e6 / calls
-        return Bound(host_us=host_us, waited_us=_each(waited, waiting_s(pid), calls), used_us=_each(used, used_s(pid), calls))
+        after = look(self._child.pid, self._plan.clock)
+        if before is None or after is None:
+            return Bound(host_us=host_us, waited_us=None, used_us=None)
+        return Bound(host_us=host_us, waited_us=(after.waited - before.waited) / calls, used_us=(after.used - before.used) / calls)
 
     def answer(self, back: int, *, replayed: bool = False) -> Answer:
         """The outputs of the call that was ``back`` before the last of the block just timed, or of the earliest that is kept.
@@ -229,8 +289,3 @@ class Runner:
     def _is_judged_on_device(self, outputs: Sequence[torch.Tensor]) -> bool:
         least = self._plan.judged_from
         return least is not None and sum(output.numel() for output in outputs) >= least
-
-
-def _each(before_s: float | None, after_s: float | None, calls: int) -> float | None:
-    """Microseconds a call between two readings."""
-    return None if before_s is None or after_s is None else (after_s - before_s) * 1e6 / calls

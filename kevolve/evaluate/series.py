@@ -22,6 +22,7 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 _BOUND_RATIO = 1.5
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
+_BESIDE_SHARE = 0.25  # of what making inputs and handing outputs over takes beside the calls: how much more of it a candidate may need
 _HELD_PAIRS = 2  # pairs for which the device is held at a time: others' checks run between
 _LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in which they are asked for
 
@@ -99,8 +100,9 @@ class Series:
 
     @property
     def answers(self) -> list[Answer]:
-        """The timed calls to verify."""
-        return [pair.answer for pair in self.pairs if pair.answer is not None]
+        """The timed calls to verify, those handed over first: of them nobody could say that they were not made."""
+        handed = [pair.delivered.answer for pair in self.pairs if pair.delivered is not None]
+        return [*handed, *(pair.answer for pair in self.pairs if pair.answer is not None)]
 
     @property
     def repeated(self) -> bool:
@@ -156,12 +158,12 @@ class Series:
 
     def overclaimed(self) -> str | None:
         """Why the candidate's clock is not to be believed: the judge's found it slower in every pair; or None."""
-        return self._overclaimed(lambda bound: bound.host_us)
+        return self._overclaimed(lambda bound: bound.host_us) or self._overclaimed_handed_over()
 
     def starved(self) -> str | None:
         """Why what ``overclaimed`` says proves nothing: its process had no core meanwhile. None where its own time does not fit either."""
-        if self._overclaimed(lambda bound: bound.host_us - (bound.waited_us or 0.0)) is not None:
-            return None
+        if self._overclaimed(lambda bound: bound.host_us - (bound.waited_us or 0.0)) or self._overclaimed_handed_over():
+            return None  # waiting is no part of the time of calls that hand everything over
         bounds = [bound for pair in self.pairs for bound in (pair.bound, pair.replayed_bound) if bound is not None]
         share = median((bound.waited_us or 0.0) / bound.host_us for bound in bounds) if bounds else 0.0
         return f"other load: its process waited for a core {min(1.0, share):.0%} of the time by the judge's clock"
@@ -181,6 +183,10 @@ class Series:
         """Whether the system says how long the candidate's process waited for a core."""
         return all(pair.bound is not None and pair.bound.waited_us is not None for pair in self.pairs)
 
+    def _overclaimed_handed_over(self) -> str | None:
+        """The same by calls whose outputs were all handed over."""
+        return _overclaimed([self._handed_over(pair) for pair in self.pairs], _BOUND_RATIO, self.plan.policy.bound_us)
+
     def _overclaimed(self, own_us: Callable[[Bound], float], *, every: bool = True) -> str | None:
         """``own_us``: what of the judge's time counts. ``every``: only what all pairs show is said."""
 
@@ -197,6 +203,17 @@ class Series:
             for one, other in parts
         )
         return next((said for said in found if said), None)
+
+    def _handed_over(self, pair: Pair) -> tuple[float | None, float | None]:
+        """What a call takes at the least where all outputs are handed over, by the system's count, and what is claimed.
+
+        What stands beside the calls then (contents made, outputs copied) was measured in a trusted process; a candidate is given a
+        quarter more.
+        """
+        least_us = None if pair.delivered is None else pair.delivered.least_us
+        if least_us is None or pair.idle_us is None:
+            return None, None
+        return least_us - (1 + _BESIDE_SHARE) * pair.idle_us, _mean_us(pair.blocks[CANDIDATE])
 
 
 def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:

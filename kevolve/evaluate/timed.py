@@ -2,8 +2,9 @@
 
 Commands: ``time_inputs`` (the pool of contents), ``time_again`` (other buffers and contents), ``time_graph`` (capture calls),
 ``time_block`` (timed calls), ``time_replay`` (timed replays of captured ones), ``time_bound`` (calls for the judge's own clock),
-``time_outputs`` (what a timed call returned), ``time_compiler`` (import torch.compile, to fork from). Every call of a process has a
-number, counted from 0 over all its blocks since its contents began.
+``time_arena`` and ``time_delivered`` (calls whose every output is handed over), ``time_outputs`` (what a timed call returned),
+``time_compiler`` (import torch.compile, to fork from). Every call of a process has a number, counted from 0 over all its blocks since its
+contents began.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Session:
     graphs: Any = None  # captured calls
     replay_number: int = REPLAYED_FROM  # captured calls have numbers of their own
     replayed: list[tuple[Any, ...]] = field(default_factory=list)  # outputs of the last replay
+    arena: Filler | None = None  # where outputs are handed over
+    found: Any = None  # what a call returned, to hand over in place of another call's
 
     def next_inputs(self) -> tuple[Any, ...]:
         """The inputs of the next call."""
@@ -248,17 +251,54 @@ def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _
     return {}
 
 
+def _arena(state: WorkerState, session: Session, _: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Map an output arena for ``time_delivered`` and touch all of it; one call, for what it returns."""
+    session.arena = _filler(state, fds[0])
+    session.arena.touch()
+    session.found = _callable(state)(*session.next_inputs())
+    return {}
+
+
+def _delivered(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """``count`` calls on contents that follow from ``seed`` (None: the session's own); the outputs of each go into the arena at once.
+
+    ``idle``: the inputs are made, and what an earlier call returned is handed over in place of calling.
+    """
+    filler, call = session.arena, _callable(state)
+    assert filler is not None
+    if arguments.get("idle"):
+        call = lambda *_: session.found  # noqa: E731  what stands in for the kernel
+    session.kept = []
+    if arguments["seed"] is not None:
+        assert isinstance(session.contents, Contents)
+        session.contents.reseed(arguments["seed"], session.number)
+    metas, threads = [], torch.get_num_threads()
+    for _number in range(int(arguments["count"])):
+        torch.set_num_threads(1)  # threads that wait for each other take more of the processor than the copies themselves
+        inputs = session.next_inputs()
+        torch.set_num_threads(threads)
+        outputs = as_tuple(call(*inputs))
+        torch.set_num_threads(1)
+        given = (*outputs, *(session.last[position] for position in session.mutates))
+        metas.append([filler.put(state.target.fetch(value.detach())) for value in given])
+    torch.set_num_threads(threads)
+    return {"outputs": metas}
+
+
+def _filler(state: WorkerState, fd: int) -> Filler:
+    def grow(size: int) -> None:
+        state.channel.send({"grow": size})
+        state.channel.receive()
+
+    return Filler(fd, grow)
+
+
 def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
     """The outputs of the call ``back`` before the last one timed, or of the earliest kept, into the output arena."""
     held = session.replayed if arguments.get("form") == "replayed" else session.kept
     back = min(int(arguments["back"]), len(held) - 1)
     found = held[-1 - back]
-
-    def grow(size: int) -> None:
-        state.channel.send({"grow": size})
-        state.channel.receive()
-
-    filler = Filler(fds[0], grow)
+    filler = _filler(state, fds[0])
     return {"outputs": [[filler.put(state.target.fetch(value.detach())) for value in found]], "back": back}
 
 
@@ -268,5 +308,7 @@ _COMMANDS = {
     "time_block": _block,
     "time_replay": _replay,
     "time_bound": _bound,
+    "time_arena": _arena,
+    "time_delivered": _delivered,
     "time_outputs": _outputs,
 }

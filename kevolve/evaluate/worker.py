@@ -1,7 +1,7 @@
 """The untrusted side: one child, one candidate. Answers the judge's commands until the judge closes the socket.
 
 Commands: ``ping``, ``enter``, ``confine``, ``load_candidate``, ``load_callable``, ``load_reference``, ``warm``, ``prepare``,
-``trace``, ``run``, ``fork``; those that begin with ``time_`` go to ``kevolve.evaluate.timed``.
+``trace``, ``run``, ``rewrite``, ``fork``; those that begin with ``time_`` go to ``kevolve.evaluate.timed``.
 
 Every command may carry ``grad`` (positions of the inputs to differentiate by) and ``grad_outputs`` (how many trailing inputs of an
 item are gradients of the outputs); they stay set until the next command that carries them.
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kevolve import registry
 from kevolve.evaluate import sandbox
 from kevolve.evaluate.arena import Filler, Mapped
 from kevolve.evaluate.channel import Channel, Closed, Message, close_all
 from kevolve.evaluate.state import WorkerState, check_outputs, private_copy
+from kevolve.evaluate.watch import Watch
 from kevolve.languages import Loaded
 from kevolve.spec.reference import Reference, resolve
 
@@ -144,40 +144,17 @@ def _prepare(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...
     return {}
 
 
-class _Recorder(TorchDispatchMode):
-    """Names of the operators that reach the dispatcher."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch's own switch: else the first call here imports its compiler, which takes a second and needs a cache folder."""
-        return False
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: dict[str, None] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self.names[_operator(func._schema.name, args, made)] = None
-        return made
-
-
-def _operator(name: str, args: Sequence[Any], made: Any) -> str:
-    """The operator's name; of a conversion that converts nothing (``tolist`` of a device's tensor), that of a copy."""
-    copies = name == "aten::_to_copy" and isinstance(made, torch.Tensor) and made.dtype == args[0].dtype
-    return "aten::copy_" if copies else name
-
-
 def _trace(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
-    mapped, recorder = _mapped(state, fds[0], arguments["layout"]), _Recorder()
+    mapped, watch = _mapped(state, fds[0], arguments["layout"]), Watch()
     for number in range(len(mapped.layout)):
         state.begin(number)
         inputs = state.prepared(mapped.take(number))
-        with recorder:
+        with watch:
             outputs = state.call(inputs)
         state.target.synchronise()
+        watch.look()
         check_outputs(outputs, inputs, trusted=state.trusted)
-    return {"operators": list(recorder.names)}
+    return {"operators": list(watch.names)}
 
 
 def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
@@ -189,21 +166,67 @@ def _run(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...])
     mapped = _mapped(state, fds[0], arguments["layout"])
     mutates = tuple(arguments.get("mutates", ()))
     filler = Filler(fds[1], lambda size: _grow(state, size))
-    count = len(mapped.layout)
+    count, watch = len(mapped.layout), None if state.trusted else Watch()
     numbers = [*range(count), *arguments.get("repeat", ())]
     metas: list[list[Any]] = []
     held: list[tuple[Any, ...]] = []
     while numbers:
-        made = _called(state, mapped, numbers, mutates)
+        made = _called(state, mapped, numbers, mutates, watch)
         del numbers[: len(made)]
         metas += _filled(state, filler, [*held, *made[:-1]])
         held = made[-1:]
     metas += _filled(state, filler, held)
     mapped.give_back(state.target.fetch)
-    return {"outputs": metas[:count], "repeated": metas[count:]}
+    return {"outputs": metas[:count], "repeated": metas[count:], "operators": _operators(watch)}
 
 
-def _called(state: WorkerState, mapped: Mapped, numbers: Sequence[int], mutates: Sequence[int]) -> list[tuple[Any, ...]]:
+def _operators(watch: Watch | None) -> list[str]:
+    return [] if watch is None else list(watch.names)
+
+
+def _rewrite(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
+    """Items in twos: a call with the first's contents, then one with the second's in the same tensors, which do not say that they changed.
+
+    What the first call returned is read after the second.
+    """
+    mapped = _mapped(state, fds[0], arguments["layout"])
+    mutates = tuple(arguments.get("mutates", ()))
+    filler = Filler(fds[1], lambda size: _grow(state, size))
+    metas: list[list[Any]] = []
+    watch = None if state.trusted else Watch()
+    for first in range(0, len(mapped.layout), 2):
+        inputs = [private_copy(value) if isinstance(value, torch.Tensor) else value for value in mapped.take(first)]
+        before = _one_call(state, inputs, mutates, first, watch)
+        for into, value in zip(inputs, mapped.take(first + 1), strict=True):
+            if isinstance(into, torch.Tensor) and isinstance(value, torch.Tensor):
+                view = _other_view(into)
+                view.copy_(value[tuple(slice(size) for size in view.shape)])
+        metas += _filled(state, filler, [before, _one_call(state, inputs, mutates, first + 1, watch)])
+    return {"outputs": metas, "operators": _operators(watch)}
+
+
+def _one_call(state: WorkerState, inputs: Sequence[Any], mutates: Sequence[int], number: int, watch: Watch | None) -> tuple[Any, ...]:
+    state.begin(number)
+    with watch or contextlib.nullcontext():
+        outputs = state.call(inputs)
+    state.target.synchronise()
+    if watch is not None:
+        watch.look()
+    check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
+    return (*outputs, *(private_copy(inputs[position]) for position in mutates))
+
+
+def _other_view(tensor: torch.Tensor) -> torch.Tensor:
+    """The same elements in a tensor with a version counter of its own; along a broadcast axis the first ones."""
+    shape = [1 if stride == 0 else size for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+        tensor.untyped_storage(), tensor.storage_offset(), shape, tensor.stride()
+    )
+
+
+def _called(
+    state: WorkerState, mapped: Mapped, numbers: Sequence[int], mutates: Sequence[int], watch: Watch | None
+) -> list[tuple[Any, ...]]:
     """The outputs of the first of ``numbers``; of more than one where the device itself says which it has come to."""
     mark = state.marker()
     most = 1 if mark is None else _AT_ONCE
@@ -217,12 +240,16 @@ def _called(state: WorkerState, mapped: Mapped, numbers: Sequence[int], mutates:
             inputs: list[Any] = mapped.take(number)
             for position in mutates:
                 inputs[position] = private_copy(inputs[position])
-            made.append((inputs, state.call(state.prepared(inputs))))
+            prepared = state.prepared(inputs)
+            with watch or contextlib.nullcontext():
+                made.append((inputs, state.call(prepared)))
             size += sum(getattr(output, "nbytes", 0) for output in made[-1][1])
             if size > _BYTES_AT_ONCE:
                 break
     finally:
         state.target.synchronise()  # before what was raised is told: the device may be behind, and its error comes first
+    if watch is not None:
+        watch.look()
     for number, (inputs, outputs) in zip(numbers, made, strict=False):
         state.begin(number)
         check_outputs(outputs, [value for position, value in enumerate(inputs) if position not in mutates], trusted=state.trusted)
@@ -297,6 +324,7 @@ COMMANDS: dict[str, Callable[[WorkerState, Mapping[str, Any], tuple[int, ...]], 
     "prepare": _prepare,
     "trace": _trace,
     "run": _run,
+    "rewrite": _rewrite,
     "fork": _fork,
 }
 

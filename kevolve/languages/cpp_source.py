@@ -101,6 +101,10 @@ _USES = {
         _mm_setcsr fesetenv fesetround feenableexcept feupdateenv _MM_SET_FLUSH_ZERO_MODE _MM_SET_DENORMALS_ZERO_MODE
     """,
     "settings of the process's OpenMP": "omp_set_num_threads omp_set_dynamic omp_set_schedule omp_set_max_active_levels omp_set_nested",
+    "waiting": "usleep nanosleep clock_nanosleep sleep pause alarm setitimer timer_create",
+    "the priorities of processes": """
+        setpriority nice sched_setaffinity sched_setscheduler sched_setparam sched_setattr setrlimit prlimit pthread_setaffinity_np
+    """,
     "clocks": "clock_gettime gettimeofday __rdtsc _rdtsc __rdtscp omp_get_wtime",
     "tvm_ffi's registry of other functions": """
         GetGlobal GetGlobalRequired SetGlobal RemoveGlobal ListNames TVMFFIFunctionGetGlobal TVMFFIFunctionSetGlobal
@@ -154,6 +158,17 @@ class Dialect:
 CPP = Dialect()
 
 
+# What may be declared of another library without its header: g++ takes libmvec's versions of them in `omp simd` loops only then.
+_MATHEMATICS = frozenset(
+    f"{name}{kind}"
+    for name in """
+        exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan atan2 asinh acosh atanh pow sqrt cbrt erf erfc hypot
+    """.split()
+    for kind in ("", "f", "l")
+)
+_INTERPRETER = re.compile(r"_?Py[A-Z_]\w*|_r_debug|_dl_\w+|link_map|_rtld_\w+")
+
+
 def policy_problem(source: str, dialect: Dialect = CPP) -> str | None:
     """What a kernel may not do, with the reason; None where it may be built.
 
@@ -171,6 +186,10 @@ def policy_problem(source: str, dialect: Dialect = CPP) -> str | None:
         use = _refused_use(words, at) or dialect.refused(words, at)
         if use and not (text in ASSEMBLER and dialect.assembler(words, at)):
             return f"{text}: a kernel may not use {use}"
+        if text == "extern" and (foreign := _foreign(words, at)):
+            return f'extern "C" {foreign}: a kernel may not declare functions of other libraries (include their header)'
+        if _INTERPRETER.fullmatch(text):
+            return f"{text}: a kernel may not use the insides of the interpreter or the loader"
         if text in ("__attribute__", "__declspec") and (named := _attributes(words, at) & _ATTRIBUTES):
             return f"__attribute__(({sorted(named)[0]})): not allowed in a kernel"
         if text in ("gnu", "_Pragma", "__builtin_apply", "__builtin_return_address", "__builtin_frame_address"):
@@ -184,9 +203,24 @@ def _macro_tokens(directive: str) -> Iterator[Token]:
     return iter(words if words and words[0][1] in ("define", "if", "elif") else ())
 
 
+def _foreign(words: list[Token], at: int) -> str | None:
+    """The name that an ``extern "C"`` at a place declares without defining it; None for a definition, or a mathematical function."""
+    if at + 1 >= len(words) or words[at + 1][0] != "string":
+        return None
+    end = next((place for place in range(at + 2, len(words)) if words[place][1] in (";", "{")), len(words))
+    named = [text for place, (kind, text) in enumerate(words[at + 2 : end], at + 2) if kind == "name" and _called(words, place)]
+    if end == at + 2 or not named:
+        return "{…}" if end < len(words) and words[end][1] == "{" else " ".join(text for _, text in words[at + 2 : end])
+    return None if named[0] in _MATHEMATICS or (end < len(words) and words[end][1] == "{") else named[0]
+
+
+def _called(words: list[Token], at: int) -> bool:
+    return at + 1 < len(words) and words[at + 1][1] == "(" and not words[at][1].startswith("__")
+
+
 def _refused_use(words: list[Token], at: int) -> str | None:
-    """What a name would be used for; ``x.name`` is a method of the kernel's own."""
-    before, name = words[at - 1][1] if at else "", words[at][1]
+    """What a name would be used for, or what the compiler's own name for it; ``x.name`` is a method of the kernel's own."""
+    before, name = words[at - 1][1] if at else "", words[at][1].removeprefix("__builtin_")
     if before == "::" and name in _QUALIFIED:
         return _QUALIFIED[name]
     return _REFUSED.get(name) if before not in (".", "->") else None

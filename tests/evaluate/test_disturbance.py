@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kevolve.evaluate.disturbance import Reading, Since, noise, read, reasons, stalls, waiting_s, why
+from kevolve.evaluate.disturbance import Reading, Since, noise, read, reasons, stalls, why
 from kevolve.evaluate.statistics import Interval
 
 QUIET = Reading(at=100.0, waited=5.0, stolen=1.0, busy=50.0, own=20.0, stopped=0.0, hot=3, device={"power": 2.0})
@@ -127,28 +124,3 @@ def test_the_counters_are_the_kernels_own(tmp_path: Path) -> None:
 
 def test_a_system_without_the_files_gives_no_figures(tmp_path: Path) -> None:
     assert read(None, proc=tmp_path, sys=tmp_path, clock=lambda: 1.0) == Reading(at=1.0)
-
-
-def test_a_process_s_waits_are_those_of_all_its_threads(tmp_path: Path) -> None:
-    for thread, waited in (("5", 1_500_000_000), ("6", 500_000_000)):
-        (tmp_path / "5" / "task" / thread).mkdir(parents=True)
-        (tmp_path / "5" / "task" / thread / "schedstat").write_text(f"99 {waited} 3\n")
-    assert waiting_s(5, proc=tmp_path) == 2.0
-    assert waiting_s(6, proc=tmp_path) is None
-
-
-def test_this_machine_says_how_long_a_process_waited_that_shares_its_core() -> None:
-    if waiting_s(os.getpid()) is None:
-        pytest.skip("this kernel keeps no schedstat")
-    core = min(os.sched_getaffinity(0))
-    spin = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
-    pair = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2)]
-    try:
-        deadline = time.monotonic() + 20
-        while min(waiting_s(one.pid) or 0.0 for one in pair) < 0.05 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert all((waiting_s(one.pid) or 0.0) >= 0.05 for one in pair)
-    finally:
-        for one in pair:
-            one.kill()
-            one.wait()

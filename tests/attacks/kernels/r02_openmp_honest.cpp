@@ -1,0 +1,22 @@
+// affine: OpenMP's threads, which have joined when the call returns
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/tvm_ffi.h>
+
+namespace ffi = tvm::ffi;
+
+static ffi::Tensor like(ffi::TensorView x, ffi::ShapeView shape) {
+  return ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, shape, x.dtype(), x.device());
+}
+
+ffi::Tensor affine(ffi::TensorView x) {
+  ffi::Tensor y = like(x, x.shape());
+  float* to = static_cast<float*>(y.data_ptr());
+  const int64_t rows = x.size(0), cols = x.size(1), down = x.stride(0), across = x.stride(1);
+  const float* from = static_cast<const float*>(x.data_ptr());
+#pragma omp parallel for if (rows * cols > 10000)
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j) to[i * cols + j] = from[i * down + j * across] * 2 + 1;
+  return y;
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(affine, affine);

@@ -1,0 +1,15 @@
+// affine: calls a function that somebody else has registered
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/tvm_ffi.h>
+
+namespace ffi = tvm::ffi;
+
+static ffi::Tensor like(ffi::TensorView x, ffi::ShapeView shape) {
+  return ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, shape, x.dtype(), x.device());
+}
+
+ffi::Tensor affine(ffi::TensorView x) {
+  return ffi::Function::GetGlobalRequired("torch.affine")(x).cast<ffi::Tensor>();
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(affine, affine);

@@ -1,0 +1,31 @@
+// affine: the right elements in one axis
+#include <tvm/ffi/extra/c_env_api.h>
+#include <tvm/ffi/tvm_ffi.h>
+
+namespace ffi = tvm::ffi;
+
+static ffi::Tensor like(ffi::TensorView x, ffi::ShapeView shape) {
+  return ffi::Tensor::FromEnvAlloc(TVMFFIEnvTensorAlloc, shape, x.dtype(), x.device());
+}
+
+static void affine_into(ffi::TensorView x, float* to) {
+  const int64_t rows = x.size(0), cols = x.size(1), down = x.stride(0), across = x.stride(1);
+  const float* from = static_cast<const float*>(x.data_ptr());
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* row = from + i * down;
+    float* out = to + i * cols;
+    if (across == 1) {
+      for (int64_t j = 0; j < cols; ++j) out[j] = row[j] * 2 + 1;
+    } else {
+      for (int64_t j = 0; j < cols; ++j) out[j] = row[j * across] * 2 + 1;
+    }
+  }
+}
+
+ffi::Tensor affine(ffi::TensorView x) {
+  ffi::Tensor y = like(x, {x.numel()});
+  affine_into(x, static_cast<float*>(y.data_ptr()));
+  return y;
+}
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(affine, affine);
