@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--grow", type=float, default=2.0, help="more rows are tried while an attempt took less, seconds")
     parser.add_argument("--rows", type=int, help="the most rows")
     parser.add_argument("--at", type=int, help="so many rows at once")
+    parser.add_argument("--impostors", default="", help="only these, of --theirs")
     parser.add_argument("--seeds", type=int, default=0, help="which three seeds, by number")
     parser.add_argument("--results", type=Path, default=RESULTS)
     for way in ("theirs", "ours", "suites"):
@@ -70,8 +71,9 @@ def _each(chosen: argparse.Namespace, way: str, look: Callable[[Problem], dict[s
 def _grown(problem: Problem, chosen: argparse.Namespace) -> dict[str, Any]:
     """The result at the most rows that the time allows; what stopped it from having more."""
     found: dict[str, Any] = {}
+    only = tuple(filter(None, chosen.impostors.split(",")))
     for rows in theirs.sizes(problem, chosen.rows) if chosen.at is None else (chosen.at,):
-        tried = apart(theirs.accepted, problem, rows, chosen.seeds, seconds=chosen.seconds)
+        tried = apart(theirs.accepted, problem, rows, chosen.seeds, only, seconds=chosen.seconds)
         if "error" in tried:
             return {**found, "stopped": f"{rows or 'all'} rows: {tried['error']}"}
         found = tried

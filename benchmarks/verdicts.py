@@ -1,9 +1,10 @@
 """How often verdicts are wrong, by resampling process pairs that were recorded: equal kernels called slower, slowdowns not found.
 
 ``record`` times unchanged and slowed-down C++ kernels of about 5, 38 and 130 us on this CPU through the gate, in the format of
-``benchmarks/gate_gpu.py``, and notes what else the machine did; ``resample`` takes such files (of any device) and simulates the rules as
-they are: seven pairs, seven more in other processes where that leaves the verdict open, a second look from the start, the scatter
-between processes, and what is said of two looks (``kevolve.gate.verdict``); and likewise an ordinary run against ``min_speedup``.
+``benchmarks/gate_gpu.py``, and notes what else the machine did; ``resample`` takes such files (of any device) and simulates the rules
+as they are: seven pairs; in other processes as many again, and on a CPU up to eight times as many, while that leaves the verdict open; a
+second look from the start; the scatter between processes; and what is said of two looks (``kevolve.gate.verdict``). Likewise an ordinary
+run against ``min_speedup``, which takes fourteen pairs at the most.
 
 Seven pairs of one look share their processes, or at least their minute: they stay together. A simulated look draws a recorded block of
 seven, and its pairs with replacement from that block (residuals widened by sqrt(7/6), which such drawing loses); both forms of a pair stay
@@ -53,6 +54,7 @@ class Recorded:
     shared: Mapping[str, Shared]
     verdicts: Mapping[str, int]  # of the real runs
     wanted: float
+    extension: int = 2  # see ``BlockPolicy``
     rebuilt: bool = False  # pairs made from intervals: their own were not kept
     quiet: str = ""
 
@@ -114,13 +116,22 @@ class Simulated:
         """A gate's look."""
         pairs = self.seven()
         look = self._read(pairs)
-        return self._read(pairs + self.seven()) if undecided(look, rules) else look
+        while self._may_go_on(pairs) and undecided(look, rules):
+            pairs += self._more(len(pairs))
+            look = self._read(pairs)
+        return look
 
     def speedup(self, asked: float) -> Interval:
         """An ordinary run's."""
         pairs = self.seven()
         found = self._interval(pairs, LAUNCHED)
         return self._interval(pairs + self.seven(), LAUNCHED) if open_verdict(found, asked) else found
+
+    def _may_go_on(self, pairs: Sequence[Pair]) -> bool:
+        return len(pairs) < FEWEST_PAIRS * self.recorded.extension
+
+    def _more(self, count: int) -> list[dict[str, float]]:
+        return [pair for _ in range(count // FEWEST_PAIRS) for pair in self.seven()]
 
     def _read(self, pairs: Sequence[Pair]) -> Look:
         ratios = {form: self._interval(pairs, form) for form in pairs[0]}
@@ -239,6 +250,7 @@ def _part(row: Mapping[str, Any], scatter: Mapping[str, Any] | None, rng: random
         },
         wanted=row["wanted"],
         rebuilt=rebuilt,
+        extension=2 if scatter else 8,  # the targets': a host's pairs have processes of their own, and no scatter is measured
         quiet=row.get("quiet", ""),
     )
 

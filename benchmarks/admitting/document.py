@@ -57,8 +57,8 @@ def _suites(results: Mapping[str, Any]) -> Iterator[str]:
         return
     yield (
         f"## Cost\n\n`python -m benchmarks.admission --suites`, {results['versions']}, one thread. The limit is 1 s a spec; an answer "
-        "from the cache costs the reading of a file. The seconds by the clock count other work on the machine, those of a core do not. A spec "
-        "that lets no size vary pays for its own sizes: `rms_norm` at 1024x4096 alone cost 10 s of a core, once.\n"
+        "from the cache costs the reading of a file. The seconds by the clock count other work on the machine, those of a core do not. A "
+        "spec that lets no size vary pays for its own sizes: `rms_norm` at 1024x4096 alone cost 10 s of a core, once.\n"
     )
     head = ("spec", "seconds", "of a core", "draws", "refused", "not applicable", "passed")
     names = ("seconds", "cpu_seconds", "draws", "refused", "not_applicable")
@@ -178,6 +178,8 @@ def _why(row: Mapping[str, Any]) -> str:
     names = set(row["survivors"])
     if {"zeros", "replay"} <= names:
         return "the output is the same number whatever the inputs are"
+    if "mean" in names and "replay" not in names:
+        return "all elements are one number, a weight's: the input does not reach the output"
     if "replay" in names or "constant" in names:
         return "the output hardly depends on the inputs"
     if names <= {"last tile"}:

@@ -16,8 +16,9 @@ _BACKWARD_SCANS = {"_softmax_backward_data": 2, "_log_softmax_backward_data": 2}
 _SCATTERS = {"index_add": 3, "index_add_": 3, "scatter_add": 3, "scatter_add_": 3, "index_put": 2, "index_put_": 2, "_index_put_impl_": 2}
 _SCATTERS |= {"embedding_dense_backward": 0, "_embedding_bag": 1, "_embedding_bag_forward_only": 1, "segment_reduce": 0}
 _SUMS = {"sum", "mean", "prod", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm", "logsumexp", "nansum"}
-_SUMS |= {"avg_pool1d", "avg_pool2d", "mse_loss", "l1_loss", "_native_batch_norm_legit", "native_batch_norm"}
-_POOLS = {"avg_pool1d", "avg_pool2d"}  # sums over a window, whose sizes are no dimensions
+_SUMS |= {"mse_loss", "l1_loss", "_native_batch_norm_legit", "native_batch_norm"}
+_POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d"}  # sums over a window: its sizes, not dimensions, follow the input
+_ADDS = _SUMS | _POOLS
 _HALF_TO_FLOAT = {"_softmax": 2, "_log_softmax": 2}  # position of an argument that only half-precision inputs accept
 
 
@@ -76,7 +77,7 @@ class Lift(TorchDispatchMode):
 
     def _disturb(self, name: str, args: list[Any]) -> None:
         """Give the terms of a sum the error that adding them one after another would make."""
-        for position in _PRODUCTS_ARGS.get(name, (0,) if name in _SUMS else ()):
+        for position in _PRODUCTS_ARGS.get(name, (0,) if name in _ADDS else ()):
             term = args[position]
             if not term.is_floating_point():
                 continue
@@ -144,6 +145,8 @@ def _terms(name: str, args: list[Any], result: Any) -> int:
     if name in _SUMS:
         made = result[0] if isinstance(result, tuple) else result
         return int(args[0].numel() // max(1, made.numel()))
+    if name in _POOLS:
+        return _product(args[1])
     if name in _PRODUCTS:
         return int(args[_PRODUCTS[name]].shape[-1])
     if name in _SCANS:

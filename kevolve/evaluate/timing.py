@@ -34,8 +34,8 @@ from kevolve.evaluate.verification import verify
 from kevolve.spec.spec import Case, Draw, Spec, Work
 from kevolve.targets import BlockPolicy, Peaks, Target
 
+_EXTENSION = 2  # times the pairs of a first look, where that leaves the verdict open; every further look would add false alarms
 _VERIFY_S = 0.6  # seconds for oracle and comparison a case, beyond the first verified call
-_EXTENSION = 2  # an undecided verdict is looked at once more, with this many times the pairs
 _QUICK_PAIRS = 2
 
 
@@ -107,8 +107,8 @@ def measure(
     """Time ``candidate`` on ``case`` against ``baselines``; the first is what ``spec.least_speedup(case)`` is held against.
 
     ``seed``: secret; contents, orders and verified calls follow from it. ``pairs``: at least 7, twice as many where the first look
-    leaves ``min_speedup`` inside the interval (a modelled target takes one). ``peaks``, ``unread``: for the speed of light.
-    ``scatter``: between processes, where several pairs share them (``scatter.py``).
+    leaves ``min_speedup`` inside the interval; a modelled target takes one. ``peaks``, ``unread``: for the
+    speed of light. ``scatter``: between processes, where several pairs share them (``scatter.py``).
     ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
     of the first look should take (None: the target's policy says). ``deadline_s``: for one block. ``reading``: the machine's counters.
 
@@ -137,8 +137,8 @@ def measure(
             before = reading(target)
             try:
                 series.run(wanted)
-                if not target.modelled and _wants_more(series, baselines, spec.least_speedup(case)):
-                    series.run(wanted * (_EXTENSION - 1))
+                if _wants_more(subject, series, baselines, wanted):
+                    series.run(len(series.pairs))
                 since = Since(before=before, reading=lambda: reading(target))
                 return _judged(subject, series, contents, baselines, peaks or Peaks(), unread, scatter, since)
             except SideFailed as failed:
@@ -322,9 +322,13 @@ def _closing(subject: Subject, pool: Pool | None, templates: Templates | None, s
                 own.close()
 
 
-def _wants_more(series: Series, baselines: Sequence[str], threshold: float) -> bool:
+def _wants_more(subject: Subject, series: Series, baselines: Sequence[str], wanted: int) -> bool:
+    """Whether more pairs could close a verdict that is open, and may still be had. ``wanted``: those of the first look."""
     first = baselines[0] if baselines else None
-    return first in series.baselines and undecided(series.speedup(str(first)), threshold)
+    most = 1 if subject.target.modelled else wanted * _EXTENSION
+    if first not in series.baselines or len(series.pairs) >= most:
+        return False
+    return undecided(series.speedup(str(first)), subject.spec.least_speedup(subject.case))
 
 
 def _judged(

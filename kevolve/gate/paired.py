@@ -54,7 +54,7 @@ class Comparison:
     clock: Callable[[], float] = time.perf_counter
 
     def judge(self, rules: Rules, seed: int) -> Judgement:
-        """Look once, again with as many pairs where that leaves the verdict open, and anew in fresh processes where it is slower.
+        """Look once, with twice as many pairs again and again while that leaves the verdict open, and anew in fresh processes where it is slower.
 
         ``seed``: secret; orders and contents follow from it. Raises ``Untimed``.
         """
@@ -69,8 +69,8 @@ class Comparison:
         wanted = 1 if self.target.modelled else self.pairs
         try:
             series.run(wanted)
-            if series.pairs and not self.target.modelled and undecided(self._read(series), rules):
-                series.run(wanted)
+            while series.pairs and self._may_go_on(series) and undecided(self._read(series), rules):
+                series.run(len(series.pairs))
         except SideFailed as failed:
             raise Untimed(f"the new kernel failed while it was timed: {failed.error.message}") from failed
         except Hack as hack:
@@ -82,6 +82,9 @@ class Comparison:
             starved = series.starved()
             raise Untimed(f"{overclaimed}; that proves nothing here: {starved}" if starved else overclaimed)
         return self._read(series)
+
+    def _may_go_on(self, series: Series) -> bool:
+        return not self.target.modelled and len(series.pairs) < self.pairs * self.target.blocks.extension
 
     def _series(self, rng: random.Random) -> Series:
         sides = {CANDIDATE: lambda: self._open(self.new), OLD: lambda: self._open(self.old)}

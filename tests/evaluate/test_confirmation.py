@@ -50,14 +50,18 @@ class Fake:
     def _series(self, *_: Any) -> Any:
         ratios = self.looks.pop(0)
 
+        pairs: list[int] = []
+
         def run(count: int) -> None:
             self.pairs += count
+            pairs.extend(range(count))
 
         def speedup(_: str, scatter: Any = None) -> Any:
             return interval(ratios)
 
         return SimpleNamespace(
             run=run,
+            pairs=pairs,
             speedup=speedup,
             baselines=["eager"],
             unavailable={},
@@ -109,6 +113,12 @@ def test_a_kernel_that_passes_is_looked_at_once(monkeypatch: pytest.MonkeyPatch)
     fake = Fake(monkeypatch, [[0.1, 0.11, 0.1, 0.1, 0.1, 0.11, 0.1]])
     assert measured().outcome.passed
     assert (fake.fresh, fake.pairs) == ([False], 7)
+
+
+def test_an_open_verdict_takes_as_many_pairs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, [EQUAL])
+    assert measured().outcome.passed
+    assert fake.pairs == 14
 
 
 def test_what_is_too_slow_twice_fails_with_the_second_look_s_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +197,7 @@ def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quie
     assert measured().outcome.status is Status.REWARD_HACK
 
 
-def test_a_starved_process_that_used_no_more_than_it_claims_is_believed_on_a_host_and_not_on_a_device(
+def test_a_starved_process_that_used_no_more_than_it_claims_is_believed_on_a_host_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Fake(monkeypatch, [EQUAL], claims=CLAIM, starved="other load: x", vindicated=True)
