@@ -72,7 +72,7 @@ class Refused:
 class Gate:
     """The state of one session's gate.
 
-    ``load``: work that waits for a core on average; ``reading``: the machine's counters now; ``history``: times of earlier runs, to be shown.
+    ``load``: work that waits for a core on average; ``reading``: the machine's counters now; ``history``: times of earlier runs.
     """
 
     def __init__(
