@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kevolve.evaluate.pairs import Pair
-from kevolve.evaluate.runner import Answer, Block, PairPlan
+from kevolve.evaluate.runner import Answer, Block, Delivered, PairPlan
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.targets import BlockPolicy
@@ -98,3 +98,16 @@ def test_replays_are_held_to_the_judges_clock_more_closely() -> None:
 def test_a_launch_cannot_be_much_quicker_than_a_replay() -> None:
     claims = _series(bound_us=150.0, host=(100.0, 100.0), candidate=(50.0, 100.0), eager=(99.0, 99.0)).overclaimed()
     assert claims == "claims calls 2.0 times as quick launched as replayed, in every pair"
+
+
+def _delivering(least_us: float, idle_us: float, claimed_us: float) -> str | None:
+    series = _series(host=(claimed_us, None), candidate=(claimed_us, None), eager=(99.0, None))
+    answer = Answer(number=0, seed=0, outputs=())
+    series.pairs = [replace(pair, delivered=Delivered(least_us=least_us, answer=answer), idle_us=idle_us) for pair in series.pairs]
+    return series.overclaimed()
+
+
+def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
+    assert _delivering(150.0, 100.0, 20.0) is None  # a quarter more than stands beside the calls is allowed
+    assert _delivering(400.0, 100.0, 20.0) == "takes 13.8 times what its process claims by the judge's clock, in every pair"
+    assert len(_series(candidate=(1.0, None), eager=(2.0, None)).answers) == 0
