@@ -73,9 +73,10 @@ def table(results: dict[str, Any]) -> str:
     done = [(attack, result) for attack, result in known if result is not None]
     accepted = sum(result["status"] == "PASSED" for _, result in done)
     refused = sum(result["look_alike"] != "PASSED" for _, result in done)
+    unmeant = sum(not result["meant"] for _, result in done)
+    counts = f"Of {len(ATTACKS)} attacks {len(done)} were run: {accepted} accepted, {unmeant} refused for another reason than meant"
     lines = [
-        f"Of {len(ATTACKS)} attacks {len(done)} were run: {accepted} accepted, {sum(not result['meant'] for _, result in done)} refused for"
-        f" another reason than meant, {refused} honest look-alikes refused.",
+        f"{counts}, {refused} honest look-alikes refused.",
         "",
         "| row | attack | kernel | language | judged | verdict | what stopped it | look-alike |",
         "|---|---|---|---|---|---|---|---|",
@@ -103,6 +104,7 @@ def main() -> None:
         for attack in ATTACKS:
             if attack.where in places and attack.kernel.startswith(given.only):
                 found = results[key(attack)] = outcome(judge, attack)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")  # what is stopped half-way keeps what it found
                 print(f"{key(attack):44} {found['status']:20} {'' if found['meant'] else 'NOT MEANT '}{found['look_alike']}", flush=True)
     wanted = {key(attack) for attack in ATTACKS}
     results = {name: results[name] for name in sorted(results) if name in wanted}

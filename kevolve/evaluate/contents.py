@@ -141,12 +141,6 @@ class Contents:
         row = row_of(self._seed, number, len(self._layout))
         return tuple(self._input(position, row, number) for position in range(len(self._buffers)))
 
-    def reseed(self, seed: int, number: int) -> None:
-        """Let calls from ``number`` on get contents that follow from another seed, which nobody in the process knew before."""
-        self._seed = seed
-        for earlier in range(max(0, number - self._most_pieces()), number):
-            self.inputs(earlier)
-
     def _most_pieces(self) -> int:
         return max((self._pieces(position) for position in range(len(self._buffers))), default=1)
 

@@ -120,8 +120,8 @@ def _delivered(
     count = int(min(delivered_count(sum(output.nbytes for output in answer.outputs), plan.pool.sets), most))
     if count < 1:
         return None, None
-    idle_us = trusted[0].idle_us(count, rng.randrange(1 << 62))
-    return runners[CANDIDATE].delivered(count, rng.randrange(1 << 62), rng), idle_us
+    idle_us = trusted[0].idle_us(count)
+    return runners[CANDIDATE].delivered(count, rng), idle_us
 
 
 def _started(

@@ -210,33 +210,31 @@ class Runner:
         self._number += 1
         return self._bound(calls, count=calls)
 
-    def delivered(self, count: int, seed: int, pick: random.Random) -> Delivered:
-        """``count`` calls on contents that nobody could foresee, the outputs of all handed over, one of them to verify.
+    def delivered(self, count: int, pick: random.Random) -> Delivered:
+        """``count`` calls, the outputs of all handed over, one of them to verify.
 
         What a process says of its own clock, or of calls whose outputs nobody asks for, has no part in it. Raises ``Hack``.
         """
         with Outputs(bytes=_DELIVERED_BYTES) as arena:
-            fields, passed_us = self._deliver(arena, count, seed)
+            fields, passed_us = self._deliver(arena, count)
             place = pick.randrange(count)
             outputs = self._handed_over(arena, fields.get("outputs"), count, place)
         answer = Answer(number=self._number - count + place, seed=self.seed, outputs=tuple(outputs))
         return Delivered(least_us=passed_us, answer=answer)
 
-    def idle_us(self, count: int, seed: int) -> float | None:
+    def idle_us(self, count: int) -> float | None:
         """What making the contents of a call and handing outputs over takes, without the call. Asked of a trusted process."""
         with Outputs(bytes=_DELIVERED_BYTES) as arena:
-            _, passed_us = self._deliver(arena, count, seed, idle=True)
+            _, passed_us = self._deliver(arena, count, idle=True)
         return passed_us
 
-    def _deliver(self, arena: Outputs, count: int, seed: int, *, idle: bool = False) -> tuple[Mapping[str, Any], float | None]:
+    def _deliver(self, arena: Outputs, count: int, *, idle: bool = False) -> tuple[Mapping[str, Any], float | None]:
         """What the process answers, and the least microseconds a call that it took by the system's count."""
-        sealed = self._plan.pool.sets is not None
         self._call("time_arena", [arena.fd])
         self._number += 1
         before = look(self._child.pid, self._plan.clock)
-        fields = self._call("time_delivered", count=count, seed=None if sealed else seed, idle=idle)
+        fields = self._call("time_delivered", count=count, idle=idle)
         passed_us = least_between_us(before, look(self._child.pid, self._plan.clock))
-        self.seed = self.seed if sealed else seed
         self._number += count
         return fields, None if passed_us is None else passed_us / count
 

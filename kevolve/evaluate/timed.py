@@ -260,7 +260,7 @@ def _arena(state: WorkerState, session: Session, _: Mapping[str, Any], fds: tupl
 
 
 def _delivered(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
-    """``count`` calls on contents that follow from ``seed`` (None: the session's own); the outputs of each go into the arena at once.
+    """``count`` calls; the outputs of each go into the arena at once.
 
     ``idle``: the inputs are made, and what an earlier call returned is handed over in place of calling.
     """
@@ -269,9 +269,6 @@ def _delivered(state: WorkerState, session: Session, arguments: Mapping[str, Any
     if arguments.get("idle"):
         call = lambda *_: session.found  # noqa: E731  what stands in for the kernel
     session.kept = []
-    if arguments["seed"] is not None:
-        assert isinstance(session.contents, Contents)
-        session.contents.reseed(arguments["seed"], session.number)
     metas, threads = [], torch.get_num_threads()
     for _number in range(int(arguments["count"])):
         torch.set_num_threads(1)  # threads that wait for each other take more of the processor than the copies themselves

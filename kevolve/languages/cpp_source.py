@@ -204,13 +204,33 @@ def _macro_tokens(directive: str) -> Iterator[Token]:
 
 
 def _foreign(words: list[Token], at: int) -> str | None:
-    """The name that an ``extern "C"`` at a place declares without defining it; None for a definition, or a mathematical function."""
+    """The name that an ``extern "C"`` at a place declares without defining it; None for definitions and mathematical functions."""
     if at + 1 >= len(words) or words[at + 1][0] != "string":
         return None
-    end = next((place for place in range(at + 2, len(words)) if words[place][1] in (";", "{")), len(words))
-    named = [text for place, (kind, text) in enumerate(words[at + 2 : end], at + 2) if kind == "name" and _called(words, place)]
-    if end == at + 2 or not named:
-        return "{…}" if end < len(words) and words[end][1] == "{" else " ".join(text for _, text in words[at + 2 : end])
+    if at + 2 < len(words) and words[at + 2][1] == "{":
+        return next(filter(None, (_undefined(words, place) for place in _declared(words, at + 3))), None)
+    return _undefined(words, at + 2)
+
+
+def _declared(words: list[Token], begin: int) -> Iterator[int]:
+    """Where the declarations of a block begin."""
+    depth, fresh = 0, True
+    for place in range(begin, len(words)):
+        text = words[place][1]
+        if depth == 0 and text == "}":
+            return
+        if fresh and depth == 0:
+            yield place
+        depth += (text == "{") - (text == "}")
+        fresh = depth == 0 and text in (";", "}")
+
+
+def _undefined(words: list[Token], begin: int) -> str | None:
+    """The name that is declared from a place on, unless it is defined there or mathematical."""
+    end = next((place for place in range(begin, len(words)) if words[place][1] in (";", "{")), len(words))
+    named = [words[place][1] for place in range(begin, end) if words[place][0] == "name" and _called(words, place)]
+    if not named:
+        return " ".join(text for _, text in words[begin:end])
     return None if named[0] in _MATHEMATICS or (end < len(words) and words[end][1] == "{") else named[0]
 
 

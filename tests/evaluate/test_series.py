@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kevolve.evaluate.pairs import Pair
-from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan
+from kevolve.evaluate.runner import Answer, Block, Bound, Delivered, PairPlan
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.targets import BlockPolicy
@@ -148,3 +148,16 @@ def test_one_pair_in_which_more_was_done_than_is_claimed_is_enough_to_doubt() ->
     assert bound is not None
     busy.pairs[1] = replace(busy.pairs[1], bound=replace(bound, used_us=60.0))
     assert not busy.vindicated
+
+
+def _delivering(least_us: float, idle_us: float, claimed_us: float) -> str | None:
+    series = _series(host=(claimed_us, None), candidate=(claimed_us, None), eager=(99.0, None))
+    answer = Answer(number=0, seed=0, outputs=())
+    series.pairs = [replace(pair, delivered=Delivered(least_us=least_us, answer=answer), idle_us=idle_us) for pair in series.pairs]
+    return series.overclaimed()
+
+
+def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
+    assert _delivering(150.0, 100.0, 20.0) is None  # a quarter more than stands beside the calls is allowed
+    assert _delivering(400.0, 100.0, 20.0) == "takes 13.8 times what its process claims by the judge's clock, in every pair"
+    assert len(_series(candidate=(1.0, None), eager=(2.0, None)).answers) == 0
