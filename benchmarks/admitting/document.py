@@ -144,7 +144,7 @@ def _ours(results: Mapping[str, Any]) -> Iterator[str]:
     if not found:
         return
     run = {key: row for key, row in found.items() if "survivors" in row}
-    left = {key: row for key, row in run.items() if row["survivors"]}
+    left = {key: row for key, row in run.items() if row["survivors"] or row.get("unjudged")}
     random = [f"{key} {row['name']}" for key, row in found.items() if row.get("random")]
     yield _OURS.format(versions=results["versions"], looked=len(run), of=sum(_PROBLEMS.values()), admitted=len(run) - len(left))
     flagged = [key for key in known("0.01") if key in run]
@@ -155,7 +155,7 @@ def _ours(results: Mapping[str, Any]) -> Iterator[str]:
         f"{len(flagged) - len(remain)} are admitted.\n"
     )
     if left:
-        rows = [(f"{key} {row['name']}", ", ".join(row["survivors"]), row["draws"], _why(row)) for key, row in left.items()]
+        rows = [(f"{key} {row['name']}", ", ".join(row["survivors"]) or "any", row["draws"], _why(row)) for key, row in left.items()]
         yield from _table(("problem", "impostors that pass", "draws", "why"), rows)
     if random:
         yield (
@@ -176,6 +176,8 @@ numbers, small sizes and the derived tolerance. {admitted} are admitted: every i
 def _why(row: Mapping[str, Any]) -> str:
     """What the survivors have in common."""
     names = set(row["survivors"])
+    if not names:
+        return f"refused: every draw excludes the output ({'; '.join(row['unjudged'].values())})"
     if {"zeros", "replay"} <= names:
         return "the output is the same number whatever the inputs are"
     if "mean" in names and "replay" not in names:

@@ -58,6 +58,7 @@ def _brief(found: Admission) -> dict[str, Any]:
         "draws": found.draws,
         "refused": len(found.refused),
         "not_applicable": dict(found.not_applicable),
+        "unjudged": dict(found.unjudged),
         "survivors": {survivor.impostor: [survivor.passed, survivor.tolerance] for survivor in found.survivors},
     }
 

@@ -52,6 +52,7 @@ class Admission:
     refused: Mapping[str, str] = field(default_factory=dict)
     not_applicable: Mapping[str, str] = field(default_factory=dict)  # and why
     admitted: Mapping[str, str] = field(default_factory=dict)  # by the spec's admits=, with its reason
+    unjudged: Mapping[str, str] = field(default_factory=dict)  # outputs that every draw excluded, and why
     survivors: tuple[Survivor, ...] = ()
 
     @property
@@ -62,7 +63,7 @@ class Admission:
     @property
     def problem(self) -> str | None:
         """Why the spec may not judge kernels, for its author; None where it may."""
-        return _message(self) if self.survivors else None
+        return _message(self) if self.survivors or self.unjudged else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as the record shows and the cache keeps it."""
@@ -126,6 +127,7 @@ def admit(spec: Spec) -> Admission:
         refused=trial.refused(),
         not_applicable=trial.not_applicable(),
         admitted=trial.admitted(),
+        unjudged=trial.unjudged(),
         survivors=survivors,
     )
 
@@ -171,6 +173,11 @@ def _small(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _message(found: Admission) -> str:
     lines = [f"the spec is too weak to judge kernels: {len(found.survivors)} of {found.tried} impostors pass it"]
+    lines += [
+        f"  {output} was excluded on all {found.draws} draws looked at, so that any values pass: {why}\n"
+        "    to strengthen the spec: widen tolerance= or mend the reference"
+        for output, why in found.unjudged.items()
+    ]
     for survivor in found.survivors:
         lines += [
             f"  impostor {survivor.impostor!r}: {survivor.meaning}",

@@ -66,6 +66,8 @@ class Trial:
         self._tallies: dict[str, _Tally] = {}
         self._learnt: dict[int, float] = {}
         self._signs: dict[int, set[bool]] = {}  # of the elements of floating inputs: negative, not negative
+        self._judged: set[int] = set()  # outputs whose values some draw compares
+        self._excluded: dict[int, str] = {}  # outputs that some draw excludes, and why
         self._failed: ReferenceFailed | None = None
         self.draws = 0
 
@@ -73,8 +75,12 @@ class Trial:
 
     @property
     def settled(self) -> bool:
-        """Whether every impostor that could be made was refused."""
-        return bool(self._tallies) and not any(tally.passed and tally.refusal is None for tally in self._tallies.values())
+        """Whether every impostor that could be made was refused, and every output judged."""
+        return (
+            bool(self._tallies)
+            and not self.unjudged()
+            and not any(tally.passed and tally.refusal is None for tally in self._tallies.values())
+        )
 
     @property
     def waits(self) -> bool:
@@ -94,7 +100,11 @@ class Trial:
         self._note_signs(look.inputs)
         judge = _Judge(self._spec, look)
         for position in range(len(look.rights)):
-            if look.expected.outputs[position].unreliable is None and look.rights[position].numel():
+            why = look.expected.outputs[position].unreliable
+            if why is not None:
+                self._excluded.setdefault(position, why)
+            elif look.rights[position].numel():
+                self._judged.add(position)
                 self._try(look, position, judge)
 
     def _prepared(self, draw: Draw) -> _Look | None:
@@ -165,6 +175,10 @@ class Trial:
         """Those that pass and that the spec admits, with its reason."""
         found = {label: reason(self._spec.admits, tally.name, label) for label, tally in self._left()}
         return {label: why for label, why in found.items() if why is not None}
+
+    def unjudged(self) -> dict[str, str]:
+        """Outputs that every draw excludes, and why: nothing could be tried on them."""
+        return {f"output {position}": why for position, why in self._excluded.items() if position not in self._judged}
 
     def survivors(self) -> tuple[Survivor, ...]:
         """Those that pass and should not. Raises ``ReferenceFailed`` where no draw could be looked at."""

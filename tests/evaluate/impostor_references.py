@@ -55,3 +55,9 @@ def best(x: torch.Tensor) -> torch.Tensor:
 
 def itself(x: torch.Tensor) -> torch.Tensor:
     return x
+
+
+def vanishing(x: torch.Tensor) -> torch.Tensor:
+    """The greatest of a row less the mean of that one number."""
+    greatest = x.amax(-1, keepdim=True)
+    return torch.nn.functional.gelu(greatest - greatest.mean(-1, keepdim=True))

@@ -155,6 +155,13 @@ def test_a_gradient_that_is_always_zero_is_refused() -> None:
     assert "zero gradient of output 1" in passing(found)
 
 
+def test_an_output_that_every_draw_excludes_is_refused_as_nothing_could_be_tried_on_it() -> None:
+    found = admit(spec_for(references.vanishing, vary=dict(rows=sizes(1, 8), cols=sizes(2, 64))))
+    assert found.tried == 0
+    assert "  output 0 was excluded on all " in (found.problem or "")
+    assert "so that any values pass: the reference itself errs by" in (found.problem or "")
+
+
 def test_without_sizes_to_vary_the_advice_says_so() -> None:
     spec = spec_for(references.nothing, vary={}, choices={"rows": (8,), "cols": (8,)})
     assert "let sizes vary (vary=dict(n=sizes(low, high)))" in (admit(replace(spec, cases=spec.cases)).problem or "")
