@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -13,3 +14,9 @@ def put(path: Path, name: str, text: str) -> None:
     if found != 1:
         raise ValueError(f"{path}: expected {begin} and {end} once, found them {found} times")
     path.write_text(made)
+
+
+def command(module: str, arguments: Sequence[str]) -> str:
+    """How a document was made: the command line, absolute paths by their last name."""
+    shown = (Path(given).name if given.startswith("/") else given for given in arguments)
+    return " ".join(["python", "-m", module, *(f'"{given}"' if " " in given else given for given in shown)])

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from benchmarks.documents import put
+from benchmarks.documents import command, put
 from benchmarks.operators import OPERATORS, Operator, always_refused
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.oracle import expect
@@ -114,7 +114,7 @@ def counts(name: str, dtype: str, runs: int, cheats: int, seed: int = 1) -> list
     return found
 
 
-def tables(rows: list[Count], command: str, where: str) -> str:
+def tables(rows: list[Count], made_by: str, where: str) -> str:
     """Markdown: honest kernels, cheats, and the exceptions in words."""
     honest = [
         {
@@ -134,7 +134,7 @@ def tables(rows: list[Count], command: str, where: str) -> str:
         for row in rows
         if not row.honest
     ]
-    lines = [f"Made by `{command}` on {where}.", "", "Honest kernels:", ""]
+    lines = [f"Made by `{made_by}` on {where}.", "", "Honest kernels:", ""]
     lines += [tabulate(honest, headers="keys", tablefmt="github"), "", "Kernels that must be refused:", ""]
     lines += [tabulate(cheats, headers="keys", tablefmt="github")]
     return "\n".join(lines)
@@ -160,7 +160,7 @@ def main() -> int:
     wanted = [(name, dtype) for name in OPERATORS if name in arguments.only for dtype in OPERATORS[name].dtypes]
     rows = [row for row in kept(arguments.json) if (row.operator, row.dtype) in wanted]
     left = [one for one in wanted if one not in {(row.operator, row.dtype) for row in rows}]
-    command = "python -m benchmarks.tolerances " + " ".join(sys.argv[1:])
+    made_by = command("benchmarks.tolerances", sys.argv[1:])
     where = f"{processor_name()}, torch {torch.__version__}, {datetime.now(UTC).date()}"
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for future in as_completed([pool.submit(counts, name, dtype, arguments.runs, arguments.cheats) for name, dtype in left]):
@@ -169,11 +169,11 @@ def main() -> int:
                 found = f"passed {row.passed}/{row.runs}", row.second, row.excluded, f"{row.seconds} s"
                 print(row.operator, row.dtype, row.kernel, *found, *row.failures, sep=" | ", flush=True)
             if arguments.json:
-                made = {"command": command, "where": where, "rows": [asdict(row) for row in rows]}
+                made = {"command": made_by, "where": where, "rows": [asdict(row) for row in rows]}
                 arguments.json.write_text(json.dumps(made, indent=1) + "\n")
     rows.sort(key=lambda row: wanted.index((row.operator, row.dtype)))
     if arguments.out:
-        put(arguments.out, "tolerances", tables(rows, command.strip(), where))
+        put(arguments.out, "tolerances", tables(rows, made_by, where))
     return int(any(not row.right for row in rows if row.honest or always_refused(row.dtype, row.kernel)))
 
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.documents import put
+from benchmarks.documents import command, put
 from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, Shared, interval, student_quantile
 from kevolve.evaluate.statistics import undecided as open_verdict
@@ -361,7 +361,7 @@ def _recorded_row(device: str, part: Recorded) -> dict[str, Any]:
     }
 
 
-def tables(recorded_rows: Sequence[Mapping[str, Any]], rates: Sequence[Rate], command: str) -> str:
+def tables(recorded_rows: Sequence[Mapping[str, Any]], rates: Sequence[Rate], made_by: str) -> str:
     """Markdown."""
     alarms = [
         {"device": one.device.split(",")[0], "part": one.part, "rule": one.rule, "blocks apart": _apart(one.between)}
@@ -377,7 +377,7 @@ def tables(recorded_rows: Sequence[Mapping[str, Any]], rates: Sequence[Rate], co
         for one in rates
         if one.slowdown
     ]
-    lines = [f"Made by `{command}` on {datetime.now(UTC).date()}.", "", "What was recorded:", ""]
+    lines = [f"Made by `{made_by}` on {datetime.now(UTC).date()}.", "", "What was recorded:", ""]
     lines += [tabulate(recorded_rows, headers="keys", tablefmt="github"), "", "Equal kernels called slower:", ""]
     lines += [tabulate(alarms, headers="keys", tablefmt="github"), "", "Slowdowns found:", ""]
     return "\n".join([*lines, tabulate(found, headers="keys", tablefmt="github")])
@@ -403,11 +403,11 @@ def main() -> int:
         record(arguments.count, arguments.only, arguments.json, arguments.seed)
         return 0
     recorded_rows, rates = resample(arguments.files, arguments.verdicts)
-    command = f"python -m benchmarks.verdicts {' '.join(sys.argv[1:])}"
-    text = tables(recorded_rows, rates, command)
+    made_by = command("benchmarks.verdicts", sys.argv[1:])
+    text = tables(recorded_rows, rates, made_by)
     print(text)
     if arguments.json:
-        data = {"command": command, "recorded": recorded_rows, "rates": [asdict(one) for one in rates]}
+        data = {"command": made_by, "recorded": recorded_rows, "rates": [asdict(one) for one in rates]}
         arguments.json.write_text(json.dumps(data, indent=1) + "\n")
     if arguments.out:
         put(arguments.out, "statistics", text)

@@ -54,7 +54,7 @@ class Comparison:
     clock: Callable[[], float] = time.perf_counter
 
     def judge(self, rules: Rules, seed: int) -> Judgement:
-        """Look once, with twice as many pairs while that leaves the verdict open, and anew in fresh processes where it is slower.
+        """Look once, with more and more pairs while the verdict stays open, and anew in fresh processes where it is slower.
 
         ``seed``: secret; orders and contents follow from it. Raises ``Untimed``.
         """
