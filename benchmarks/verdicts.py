@@ -223,7 +223,11 @@ def load(path: Path) -> tuple[str, list[Recorded]]:
         f", driver {environment['driver']}" if "driver" in environment else ""
     )
     scatter = data.get("scatter")
-    parts = [_part(row, scatter, random.Random(row["part"])) for row in data["results"] if any("ratio" in one for one in row["verdicts"])]
+    parts = [
+        _part({**row, "part": f"{row['part']}, {path.stem}"}, scatter, random.Random(row["part"]))
+        for row in data["results"]
+        if any("ratio" in one for one in row["verdicts"])
+    ]
     return device, parts
 
 
