@@ -1,6 +1,6 @@
 """Kill -9 at random moments of a recorded search with models in flight, each time resumed: nothing lost, nothing twice, the same graph.
 
-Usage: ``python -m benchmarks.killed [--kills 50] [--steps 400] [--policy uct] [--json PATH]``
+Usage: ``python -m benchmarks.killed [--kills 100] [--steps 400] [--policy uct] [--json PATH]``
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main() -> int:
         _worker(*sys.argv[2:])
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--policy", default="best-first")
     parser.add_argument("--seed", type=int, default=1)
