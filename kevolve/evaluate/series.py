@@ -185,7 +185,7 @@ class Series:
 
     def _overclaimed_handed_over(self) -> str | None:
         """The same by calls whose outputs were all handed over."""
-        return _overclaimed([self._handed_over(pair) for pair in self.pairs], _BOUND_RATIO, self.plan.policy.bound_us)
+        return _overclaimed([self._handed_over()], _BOUND_RATIO, self.plan.policy.bound_us)
 
     def _overclaimed(self, own_us: Callable[[Bound], float], *, every: bool = True) -> str | None:
         """``own_us``: what of the judge's time counts. ``every``: only what all pairs show is said."""
@@ -204,16 +204,17 @@ class Series:
         )
         return next((said for said in found if said), None)
 
-    def _handed_over(self, pair: Pair) -> tuple[float | None, float | None]:
+    def _handed_over(self) -> tuple[float | None, float | None]:
         """What a call takes at the least where all outputs are handed over, by the system's count, and what is claimed.
 
         What stands beside the calls then (contents made, outputs copied) was measured in a trusted process; a candidate is given a
-        quarter more.
+        quarter more. Both are the least of all pairs: other load only adds to them.
         """
-        least_us = None if pair.delivered is None else pair.delivered.least_us
-        if least_us is None or pair.idle_us is None:
+        least = [pair.delivered.least_us for pair in self.pairs if pair.delivered is not None and pair.delivered.least_us is not None]
+        idle = [pair.idle_us for pair in self.pairs if pair.idle_us is not None]
+        if not least or not idle:
             return None, None
-        return least_us - (1 + _BESIDE_SHARE) * pair.idle_us, _mean_us(pair.blocks[CANDIDATE])
+        return min(least) - (1 + _BESIDE_SHARE) * min(idle), median(_mean_us(pair.blocks[CANDIDATE]) for pair in self.pairs)
 
 
 def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:
