@@ -1,0 +1,1 @@
+"""Sixty references that a first draft must be printed for; see README.md."""

@@ -1,0 +1,1 @@
+"""The references, by family: plain PyTorch that reads like the formula."""
