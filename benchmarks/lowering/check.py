@@ -29,7 +29,7 @@ from kevolve.spec.spec import Draw, Spec
 HERE = Path(__file__).resolve().parent
 DRAWS, SEED = 12, 7
 MOST_EXCLUDED = DRAWS // 3
-TIMED_S, CALLS = 0.2, 200  # of a case, whichever ends first; at least three calls
+TIMED_S, CALLS = 0.5, 300  # of a case, whichever ends first; at least three calls
 SECOND_LOOK = 1 << 16  # input elements up to which the conditioning is measured before an impostor is called refused
 
 

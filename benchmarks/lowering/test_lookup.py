@@ -36,7 +36,7 @@ def test_piecewise_linear(rows, cols, knots):
 
 @kevolve.kernel(lookup.repetition_penalty, vary=dict(batch=sizes(0, 32), vocabulary=sizes(1, 32768), time=sizes(0, 1024)))
 @pytest.mark.parametrize(
-    "batch, vocabulary, time, dtype", [(32, 32_000, 512, "float32"), (8, 128_256, 2000, "float32"), (32, 32_000, 512, "bfloat16")]
+    "batch, vocabulary, time, dtype", [(64, 32_000, 512, "float32"), (16, 128_256, 2000, "float32"), (32, 32_000, 512, "bfloat16")]
 )
 def test_repetition_penalty(batch, vocabulary, time, dtype):
     """The vocabularies of Llama 2 and Llama 3."""
@@ -51,10 +51,10 @@ def test_repetition_penalty(batch, vocabulary, time, dtype):
     vary=dict(spare=sizes(0, 1024), tokens=sizes(0, 512), heads=sizes(1, 16), dim=sizes(1, 256)),
 )
 @pytest.mark.parametrize(
-    "spare, tokens, heads, dim, dtype", [(1024, 256, 8, 128, "float32"), (1024, 256, 8, 128, "bfloat16"), (4096, 64, 8, 128, "bfloat16")]
+    "spare, tokens, heads, dim, dtype", [(1024, 256, 8, 128, "float32"), (1024, 256, 8, 128, "bfloat16"), (4096, 128, 8, 128, "bfloat16")]
 )
 def test_cache_update(spare, tokens, heads, dim, dtype):
-    """A prompt's keys of Llama 3.1 8B; 64 sequences decoding."""
+    """A prompt's keys of Llama 3.1 8B; 128 sequences decoding."""
     slots = tokens + spare + 1
     where = Tensor(tokens, dtype="int64", low=0, high=slots, unique=True)
     return Tensor(slots, heads, dim, dtype="int8"), Tensor(slots, heads), Tensor(tokens, heads, dim, dtype=dtype), where

@@ -49,7 +49,7 @@ def test_vector_quantise(rows, codes, dim):
 
 
 @kevolve.kernel(products.dot_interaction, vary=dict(batch=sizes(0, 256), features=sizes(1, 64), dim=sizes(1, 256)))
-@pytest.mark.parametrize("batch, features, dim, dtype", [(128, 26, 64, "float32"), (512, 8, 16, "float32"), (128, 26, 64, "bfloat16")])
+@pytest.mark.parametrize("batch, features, dim, dtype", [(128, 26, 64, "float32"), (1024, 8, 16, "float32"), (128, 26, 64, "bfloat16")])
 def test_dot_interaction(batch, features, dim, dtype):
     """The 26 features of Criteo; few and narrow ones."""
     return Tensor(batch, dim, dtype=dtype), Tensor(batch, features, dim, dtype=dtype)

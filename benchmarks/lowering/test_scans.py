@@ -24,7 +24,7 @@ def test_position_ids(batch, time, padding):
 
 
 @kevolve.kernel(scans.discounted_returns, vary=dict(environments=sizes(0, 4096), steps=sizes(1, 512)))
-@pytest.mark.parametrize("environments, steps", [(1024, 128), (512, 500)])
+@pytest.mark.parametrize("environments, steps", [(2048, 128), (512, 500)])
 def test_discounted_returns(environments, steps):
     """Many short rollouts; episodes of the length of CartPole's."""
     return Tensor(environments, steps), Scalar(value=0.99, low=0.95, high=1.0)

@@ -61,14 +61,14 @@ def batch_norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Te
     """Batch normalisation as in training, then ReLU: statistics of each channel over the batch and the image.
 
     ``x``: float32 [batch, channels, height, width]. ``weight``, ``bias``: float32 [channels].
-    Returns the result [batch, channels, height, width], the means and the variances [channels].
+    Returns the result [batch, channels, height, width], the means and the inverse deviations [channels], which its backward needs.
     Source: Ioffe and Szegedy 2015, arXiv 1502.03167, algorithm 1.
     """
     mean = x.mean((0, 2, 3))
     variance = (x - mean[:, None, None]).square().mean((0, 2, 3))
-    scale = weight * torch.rsqrt(variance + EPS)
-    shifted = (x - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
-    return shifted.relu(), mean, variance
+    inverse = torch.rsqrt(variance + EPS)
+    shifted = (x - mean[:, None, None]) * (weight * inverse)[:, None, None] + bias[:, None, None]
+    return shifted.relu(), mean, inverse
 
 
 def global_response_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
