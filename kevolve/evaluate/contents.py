@@ -14,6 +14,7 @@ call ``number`` follow from the pool and a seed alone, so that the judge can mak
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import math
@@ -62,7 +63,7 @@ class Pool:
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         if not self._size:
             os.ftruncate(self.fd, _ALIGNMENT)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        _seal(self.fd, seals)
 
     def _slot(self, kind: str, value: Any, pool: torch.Tensor | None) -> dict[str, Any]:
         if not isinstance(value, torch.Tensor):
@@ -236,6 +237,19 @@ def _mixed(seed: int, number: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
+
+
+def _seal(fd: int, seals: int, *, tries: int = 20) -> None:
+    """Seal a file of memory. The system may hold pages of it for a moment (it compacts or reclaims memory) and refuse meanwhile."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not left:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def case_pool(

@@ -394,7 +394,7 @@ ATTACKS: tuple[Attack, ...] = (
         row=11,
         kernel="r11_system_exit.py",
         status=RUNTIME,
-        reason="closed its socket without a result",
+        reason="(closed its socket|exited with code 0) without a result",
         honest="r11_value_error_honest.py",
     ),
     Attack(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from kevolve.evaluate import contents
 from kevolve.evaluate.contents import REFRESH_BYTES, STRIDE, Contents, Pool, case_pool
 from kevolve.evaluate.materialise import materialise
 from kevolve.spec.inputs import Jagged, Tensor
@@ -159,3 +161,20 @@ def test_empty_inputs_are_no_trouble() -> None:
     with _pool(_spec(lambda: (Tensor(0, 5), Tensor(3)), "x", "y")) as pool:
         (inputs,) = _sequence(pool, 1)
     assert inputs[0].shape == (0, 5)
+
+
+def test_memory_that_the_system_holds_for_a_moment_is_sealed_when_it_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals, tried = [errno.EBUSY, errno.EBUSY], []
+
+    def add(fd: int, command: int, seals: int) -> int:
+        tried.append(seals)
+        if refusals:
+            raise OSError(refusals.pop(), "busy")
+        return 0
+
+    monkeypatch.setattr(contents.fcntl, "fcntl", add)
+    contents._seal(7, 3)
+    assert tried == [3, 3, 3]
+    refusals.append(errno.EPERM)
+    with pytest.raises(OSError, match="busy"):
+        contents._seal(7, 3)
