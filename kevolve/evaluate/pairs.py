@@ -18,6 +18,7 @@ from kevolve.evaluate.client import Child, ChildFailed
 from kevolve.evaluate.runner import Answer, Block, Bound, Delivered, PairPlan, Runner, SideFailed, delivered_count
 from kevolve.targets import BlockPolicy
 
+_ALIGNED = 4096  # bytes; no output is put further behind the one before it
 _SLOW_US = 10_000.0  # a call beyond this gets one untimed call after a hand-over,
 _SLOWEST_US = 100_000.0  # beyond this none: the pair's first block was untimed already
 _WARM_SHARE = 0.1  # of a block's length that quick calls are warmed for: three calls of 10 us end before a cold core is warm
@@ -117,11 +118,12 @@ def _delivered(
     if answer is None or plan.exact or plan.policy.sets > 1 or not trusted:
         return None, None
     most = min(runner.left for runner in runners.values()) - 2
-    count = int(min(delivered_count(sum(output.nbytes for output in answer.outputs), plan.pool.sets), most))
+    each = sum(output.nbytes + _ALIGNED for output in answer.outputs)
+    count = int(min(delivered_count(each, plan.pool.sets), most))
     if count < 1:
         return None, None
-    idle_us = trusted[0].idle_us(count)
-    return runners[CANDIDATE].delivered(count, rng), idle_us
+    idle_us = trusted[0].idle_us(count, count * each)
+    return runners[CANDIDATE].delivered(count, count * each, rng), idle_us
 
 
 def _started(

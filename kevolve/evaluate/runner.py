@@ -210,21 +210,21 @@ class Runner:
         self._number += 1
         return self._bound(calls, count=calls)
 
-    def delivered(self, count: int, pick: random.Random) -> Delivered:
-        """``count`` calls, the outputs of all handed over, one of them to verify.
+    def delivered(self, count: int, room: int, pick: random.Random) -> Delivered:
+        """``count`` calls, the outputs of all handed over, one of them to verify. ``room``: bytes that they take.
 
         What a process says of its own clock, or of calls whose outputs nobody asks for, has no part in it. Raises ``Hack``.
         """
-        with Outputs(bytes=_DELIVERED_BYTES) as arena:
+        with Outputs(bytes=max(room, _DELIVERED_BYTES)) as arena:
             fields, passed_us = self._deliver(arena, count)
             place = pick.randrange(count)
             outputs = self._handed_over(arena, fields.get("outputs"), count, place)
         answer = Answer(number=self._number - count + place, seed=self.seed, outputs=tuple(outputs))
         return Delivered(least_us=passed_us, answer=answer)
 
-    def idle_us(self, count: int) -> float | None:
+    def idle_us(self, count: int, room: int) -> float | None:
         """What making the contents of a call and handing outputs over takes, without the call. Asked of a trusted process."""
-        with Outputs(bytes=_DELIVERED_BYTES) as arena:
+        with Outputs(bytes=max(room, _DELIVERED_BYTES)) as arena:
             _, passed_us = self._deliver(arena, count, idle=True)
         return passed_us
 
@@ -233,7 +233,7 @@ class Runner:
         self._call("time_arena", [arena.fd])
         self._number += 1
         before = look(self._child.pid, self._plan.clock)
-        fields = self._call("time_delivered", count=count, idle=idle)
+        fields = self._call("time_delivered", [arena.fd], count=count, idle=idle)  # where they need more than their room after all
         passed_us = least_between_us(before, look(self._child.pid, self._plan.clock))
         self._number += count
         return fields, None if passed_us is None else passed_us / count
