@@ -18,6 +18,7 @@ from kevolve.evaluate.client import Child, ChildFailed
 from kevolve.evaluate.runner import Answer, Block, Bound, Delivered, PairPlan, Runner, SideFailed, delivered_count
 from kevolve.targets import BlockPolicy
 
+_MOST_HANDED_OVER = 1 << 20  # bytes of a call: of larger ones copying and fresh pages outweigh the call, and accused honest kernels
 _ALIGNED = 4096  # bytes; no output is put further behind the one before it
 _SLOW_US = 10_000.0  # a call beyond this gets one untimed call after a hand-over,
 _SLOWEST_US = 100_000.0  # beyond this none: the pair's first block was untimed already
@@ -112,7 +113,7 @@ def _delivered(
 ) -> tuple[Delivered | None, float | None]:
     """Calls of the candidate's that hand every output over, and what stands beside such a call, from a baseline's process.
 
-    On a host only, and no more calls than there are sets left for.
+    On a host only, of small outputs only, and no more calls than there are sets left for.
     """
     trusted = [runner for side, runner in runners.items() if side != CANDIDATE]
     if answer is None or plan.exact or plan.policy.sets > 1 or not trusted:
@@ -120,7 +121,7 @@ def _delivered(
     most = min(runner.left for runner in runners.values()) - 2
     each = sum(output.nbytes + _ALIGNED for output in answer.outputs)
     count = int(min(delivered_count(each, plan.pool.sets), most))
-    if count < 1:
+    if count < 1 or each > _MOST_HANDED_OVER:
         return None, None
     idle_us = trusted[0].idle_us(count, count * each)
     return runners[CANDIDATE].delivered(count, count * each, rng), idle_us
