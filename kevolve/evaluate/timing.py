@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener, Templates, openers, positions
@@ -112,8 +113,9 @@ def measure(
     ``templates``, ``pool``: shared over candidates of one case, else made and closed here. ``budget_s``: what the timed rounds
     of the first look should take (None: the target's policy says). ``deadline_s``: for one block. ``reading``: the machine's counters.
 
-    What is too slow is timed once more from the start, in fresh processes with other contents; only what both looks show fails, and the
-    figures are the second look's, which nobody selected. A modelled clock is exact and needs none.
+    What is too slow, or slower by the judge's clock than it claims, is timed once more from the start, in fresh processes with other
+    contents; only what both looks show fails, and the figures are the second look's, which nobody selected. A modelled clock is exact
+    and needs none.
     What the description or the reference raises on the case's own inputs is a RUNTIME_ERROR that says so.
     Raises ``ValueError`` for an unknown baseline.
     """
@@ -129,29 +131,66 @@ def measure(
             return Measurement(outcome=failed.outcome(Stage.PAIRED))
         wanted = 1 if target.modelled else pairs
         seconds = target.blocks.budget_s if budget_s is None else budget_s
-        plan = _plan(subject, contents, seconds / wanted, deadline_s, clock)
-
-        def look(*, fresh: bool = False) -> Measurement:
-            sides = _openers(subject, baselines, contents, compiled, fresh=fresh)
-            series = _series(subject, sides, plan, rng)
-            before = reading(target)
-            try:
-                series.run(wanted)
-                if _wants_more(subject, series, baselines, wanted):
-                    series.run(len(series.pairs))
-                since = Since(before=before, reading=lambda: reading(target))
-                return _judged(subject, series, contents, baselines, peaks or Peaks(), unread, scatter, since)
-            except SideFailed as failed:
-                return Measurement(outcome=_failure(failed), unavailable=series.unavailable)
-            except Hack as hack:
-                return Measurement(outcome=_hack(hack), unavailable=series.unavailable)
-            except ReferenceFailed as failed:
-                return Measurement(outcome=failed.outcome(Stage.PAIRED), unavailable=series.unavailable)
-
-        first = look()
-        if target.modelled or first.outcome.status is not Status.TOO_SLOW:
+        look = partial(
+            _look,
+            subject,
+            plan=_plan(subject, contents, seconds / wanted, deadline_s, clock),
+            wanted=wanted,
+            contents=contents,
+            figures=_Figures(baselines=baselines, peaks=peaks or Peaks(), unread=unread, scatter=scatter),
+            reading=reading,
+            rng=rng,
+        )
+        first = look(_openers(subject, baselines, contents, compiled))
+        if target.modelled or not _to_confirm(first):
             return first
-        return confirmed(first, look(fresh=True), baselines[0])
+        return confirmed(first, look(_openers(subject, baselines, contents, compiled, fresh=True)), baselines[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figures:
+    """What the figures of a measurement are made with."""
+
+    baselines: Sequence[str]
+    peaks: Peaks
+    unread: frozenset[str]
+    scatter: Scatter | None
+
+
+def _look(
+    subject: Subject,
+    sides: Mapping[str, Opener],
+    *,
+    plan: PairPlan,
+    wanted: int,
+    contents: Pool,
+    figures: _Figures,
+    reading: Callable[[Target], Reading],
+    rng: random.Random,
+) -> Measurement:
+    """``wanted`` pairs, twice as many where those leave the verdict open, and what they say."""
+    series = _series(subject, sides, plan, rng)
+    before = reading(subject.target)
+    try:
+        series.run(wanted)
+        if _wants_more(subject, series, figures.baselines, wanted):
+            series.run(len(series.pairs))
+        since = Since(before=before, reading=lambda: reading(subject.target))
+        return _judged(subject, series, contents, figures, since)
+    except SideFailed as failed:
+        return Measurement(outcome=_failure(failed), unavailable=series.unavailable)
+    except Hack as hack:
+        return Measurement(outcome=_hack(hack), unavailable=series.unavailable)
+    except ReferenceFailed as failed:
+        return Measurement(outcome=failed.outcome(Stage.PAIRED), unavailable=series.unavailable)
+
+
+def _to_confirm(first: Measurement) -> bool:
+    """Whether times alone speak against the candidate, so that other load may have made them: too slow, or slower than it claims.
+
+    A claim that cannot be true whatever else ran (``Hack``) ends a look before its pairs do.
+    """
+    return first.pairs > 0 and first.outcome.status in (Status.TOO_SLOW, Status.REWARD_HACK)
 
 
 def quick(
@@ -216,20 +255,26 @@ def quick(
 
 
 def confirmed(first: Measurement, second: Measurement, baseline: str) -> Measurement:
-    """The second look's figures and outcome, with what became of the first, which said "too slow".
+    """The second look's figures and outcome, with what became of the first, which spoke against the candidate by times alone.
 
-    ``outcome.detail["first_look"]``: its ratio over the baseline that decides, and its interval.
+    ``outcome.detail["first_look"]``: its status, and its ratio over the baseline that decides with its interval where it has one.
     """
-    was = first.speedup[baseline]
-    said = f"{was.estimate:.3f}x [{was.low:.3f}, {was.high:.3f}]"
+    found = first.speedup.get(baseline)
+    if first.outcome.status is Status.TOO_SLOW and found is not None:
+        was = f"{found.estimate:.3f}x [{found.low:.3f}, {found.high:.3f}]"
+        said = f"too slow, {was},"
+    else:
+        was, said = first.outcome.message, f'"{first.outcome.message}"'
     outcome, message = second.outcome, ""
-    if outcome.status is Status.TOO_SLOW:
-        message = f"{outcome.message}; twice: {said} in the processes before"
-    elif outcome.status in (Status.PASSED, Status.NOT_MEASURED):
-        unconfirmed = f"a first look said too slow, {said}, which fresh processes did not confirm"
+    if outcome.status is first.outcome.status:
+        message = f"{outcome.message}; twice: {was} in the processes before"
+    elif outcome.status in (Status.PASSED, Status.NOT_MEASURED, Status.TOO_SLOW):
+        unconfirmed = f"a first look said {said} which fresh processes did not confirm"
         message = f"{outcome.message}; {unconfirmed}" if outcome.message else unconfirmed
-    detail = {**outcome.detail, "first_look": {"estimate": was.estimate, "low": was.low, "high": was.high}}
-    outcome = replace(outcome, message=message or outcome.message, detail=detail)
+    look: dict[str, str | float] = {"status": str(first.outcome.status)}
+    if found is not None:
+        look |= {"estimate": found.estimate, "low": found.low, "high": found.high}
+    outcome = replace(outcome, message=message or outcome.message, detail={**outcome.detail, "first_look": look})
     method = f"{second.method}; the second of two looks, in fresh processes" if second.method else ""
     return replace(second, outcome=outcome, method=method)
 
@@ -335,10 +380,7 @@ def _judged(
     subject: Subject,
     series: Series,
     pool: Pool,
-    baselines: Sequence[str],
-    peaks: Peaks,
-    unread: frozenset[str],
-    scatter: Scatter | None,
+    figures: _Figures,
     since: Since,
 ) -> Measurement:
     """The record's figures and the outcome, correctness first."""
@@ -356,13 +398,13 @@ def _judged(
         rng=series.rng,
         clock=series.plan.clock,
     )
-    speedup = {side: series.speedup(side, scatter) for side in series.baselines}
+    speedup = {side: series.speedup(side, figures.scatter) for side in series.baselines}
     times = {side: forms(series.blocks(side)) for side in (CANDIDATE, *series.baselines)}
     time_us = faster(times[CANDIDATE])
-    work = _work(subject, series, pool, unread)
-    floor = None if work is None else floor_us(work, peaks)
+    work = _work(subject, series, pool, figures.unread)
+    floor = None if work is None else floor_us(work, figures.peaks)
     if outcome.passed:
-        outcome = _speed_outcome(subject, series, speedup, baselines, suspect(time_us, floor, peaks), since)
+        outcome = _speed_outcome(subject, series, speedup, figures.baselines, suspect(time_us, floor, figures.peaks), since)
     return Measurement(
         outcome=outcome,
         time_us=times[CANDIDATE],
@@ -375,7 +417,7 @@ def _judged(
         speed_of_light=fraction_of_light(floor, time_us),
         pairs=len(series.pairs),
         verified=verified,
-        method=method(series, subject.target, scatter),
+        method=method(series, subject.target, figures.scatter),
         samples_s=tuple(block.launched_us / 1e6 for block in series.blocks(CANDIDATE)),
     )
 

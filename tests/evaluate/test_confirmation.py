@@ -1,4 +1,4 @@
-"""Too slow is said after two looks in fresh processes, and never after one; a kernel that passes pays for none of it."""
+"""What times alone say against a kernel is said after two looks in fresh processes, and never after one; one that passes pays nothing."""
 
 from __future__ import annotations
 
@@ -30,25 +30,34 @@ BUSY = Reading(at=10.0, waited=9.0, stolen=0.0, busy=19.0, own=8.0)
 
 
 class Fake:
-    """Series whose log ratios are given, a list a look; and what the machine said before and after."""
+    """Series whose log ratios are given, a list a look; and what the machine said before and after.
+
+    ``claims``: what the judge's clock says against the candidate, in every look or one a look.
+    """
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, looks: Sequence[Sequence[float]], *, claims: str | None = None, **waits: Any
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        looks: Sequence[Sequence[float]],
+        *,
+        claims: str | None | list[str | None] = None,
+        **waits: Any,
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
-        self._claims, self._waits = claims, {"starved": None, "waits_known": True, "vindicated": False} | waits
+        self._claims = list(claims) if isinstance(claims, list) else [claims] * len(self.looks)
+        self._waits = {"starved": None, "waits_known": True, "vindicated": False} | waits
         monkeypatch.setattr(timing, "_closing", lambda *_: contextlib.nullcontext((SimpleNamespace(), SimpleNamespace())))
         monkeypatch.setattr(timing, "_openers", self._openers)
         monkeypatch.setattr(timing, "_series", self._series)
         monkeypatch.setattr(timing, "_plan", lambda *_: SimpleNamespace())
         monkeypatch.setattr(timing, "_judged", self._judged)
 
-    def _openers(self, *_: Any, fresh: bool) -> dict[str, Any]:
+    def _openers(self, *_: Any, fresh: bool = False) -> dict[str, Any]:
         self.fresh.append(fresh)
         return {}
 
     def _series(self, *_: Any) -> Any:
-        ratios = self.looks.pop(0)
+        ratios, claims = self.looks.pop(0), self._claims.pop(0)
 
         pairs: list[int] = []
 
@@ -65,18 +74,16 @@ class Fake:
             speedup=speedup,
             baselines=["eager"],
             unavailable={},
-            overclaimed=lambda: self._claims,
+            overclaimed=lambda: claims,
             starved=lambda: self._waits["starved"],
             waits_known=self._waits["waits_known"],
             vindicated=self._waits["vindicated"],
         )
 
-    def _judged(
-        self, subject: Any, series: Any, pool: Any, baselines: Any, peaks: Any, unread: Any, scatter: Any, since: Any
-    ) -> Measurement:
+    def _judged(self, subject: Any, series: Any, pool: Any, figures: Any, since: Any) -> Measurement:
         speedup = {"eager": series.speedup("eager")}
-        outcome = timing._speed_outcome(subject, series, speedup, baselines, None, since)
-        return Measurement(outcome=outcome, speedup=speedup, method="pairs")
+        outcome = timing._speed_outcome(subject, series, speedup, figures.baselines, None, since)
+        return Measurement(outcome=outcome, speedup=speedup, method="pairs", pairs=len(series.pairs))
 
 
 def measured(*, modelled: bool = False, after: Reading | None = None, host: bool = True) -> Measurement:
@@ -177,9 +184,31 @@ def test_an_overclaim_on_a_quiet_machine_is_a_hack_and_on_a_busy_one_too_where_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for after in (None, BUSY):
-        Fake(monkeypatch, [EQUAL], claims=CLAIM)
+        fake = Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM)
         found = measured(after=after).outcome
-        assert (found.status, found.message) == (Status.REWARD_HACK, CLAIM)
+        assert (found.status, found.message) == (Status.REWARD_HACK, f"{CLAIM}; twice: {CLAIM} in the processes before")
+        assert fake.fresh == [False, True]
+
+
+def test_an_overclaim_that_fresh_processes_do_not_confirm_is_no_hack_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=[CLAIM, None])
+    found = measured().outcome
+    assert found.passed
+    assert found.message == f'a first look said "{CLAIM}" which fresh processes did not confirm'
+    assert found.detail["first_look"]["status"] == "REWARD_HACK"
+    Fake(monkeypatch, [EQUAL, SLOW], claims=[CLAIM, None])
+    found = measured().outcome
+    assert (found.status, found.message.count("fresh processes did not confirm")) == (Status.TOO_SLOW, 1)
+
+
+def test_a_claim_that_cannot_be_true_needs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, [EQUAL, EQUAL])
+
+    def impossible(*_: Any) -> Measurement:
+        raise timing.Hack("claims 9.0 us for a block that took 3.0 us by the judge's clock")
+
+    monkeypatch.setattr(timing, "_judged", impossible)
+    assert (measured().outcome.status, fake.fresh) == (Status.REWARD_HACK, [False])
 
 
 @pytest.mark.parametrize("more", [{"stolen": 4.0}, {"stopped": 5.0}])
@@ -193,7 +222,7 @@ def test_a_hypervisor_or_a_quota_that_stopped_it_excuses_an_overclaim(monkeypatc
 def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quiet_machine_none(monkeypatch: pytest.MonkeyPatch) -> None:
     Fake(monkeypatch, [EQUAL], claims=CLAIM, waits_known=False)
     assert measured(after=BUSY).outcome.status is Status.NOT_MEASURED
-    Fake(monkeypatch, [EQUAL], claims=CLAIM, waits_known=False)
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, waits_known=False)
     assert measured().outcome.status is Status.REWARD_HACK
 
 
@@ -204,5 +233,5 @@ def test_a_starved_process_that_used_no_more_than_it_claims_is_believed_on_a_hos
     assert measured().outcome.passed
     Fake(monkeypatch, [EQUAL], claims=CLAIM, starved="other load: x", vindicated=True)
     assert measured(host=False).outcome.status is Status.NOT_MEASURED
-    Fake(monkeypatch, [EQUAL], claims=CLAIM, vindicated=True)
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, vindicated=True)
     assert measured().outcome.status is Status.REWARD_HACK
