@@ -194,14 +194,18 @@ def _wrong(
 def _same_infinity(
     dtype: torch.dtype, got: torch.Tensor, oracle: torch.Tensor, allowed: torch.Tensor, native: torch.Tensor | None
 ) -> torch.Tensor:
-    """Where a result that is not finite is right: the oracle rounded to the dtype, one within the tolerance of overflow, or the native."""
+    """Where a result that is not finite is right: the oracle rounded to the dtype, one within the tolerance of overflow, or the native.
+
+    Where the native is NaN, infinities of both signs met on its way to the result, and another order of the same sum gives one of them.
+    """
     rounded = oracle.to(dtype)
     largest = DTYPES[dtype_name(dtype)].largest
     same = (got == rounded) | (got.isnan() & rounded.isnan())
     overflow = got.isinf() & (got.sign() == oracle.sign()) & (oracle.abs().add(allowed) >= largest)
     same |= overflow
     if native is not None:
-        same |= ~native.isfinite() & ((got == native) | (got.isnan() & native.isnan()))
+        same |= native.isinf() & (got == native)
+        same |= native.isnan() & ~got.isfinite()
     return same
 
 

@@ -84,6 +84,19 @@ def test_where_only_the_reference_overflows_either_is_accepted() -> None:
     assert not judged(spec, (x,), torch.tensor([0.0, 2.0], dtype=torch.float16)).passed
 
 
+def cancelling(x: torch.Tensor) -> torch.Tensor:
+    return (x[:1] * x[:1] - x[1:] * x[1:]) / x[:1]
+
+
+def test_where_infinities_of_both_signs_met_in_the_reference_any_of_them_is_accepted_and_no_finite_value() -> None:
+    spec, x = spec_of(cancelling, vector), torch.tensor([300.0, 400.0], dtype=torch.float16)
+    assert torch.isnan(cancelling(x)).all()
+    for right in (torch.nan, torch.inf, -torch.inf, -233.375):
+        assert judged(spec, (x,), torch.tensor([right], dtype=torch.float16)).passed
+    for wrong in (0.0, 233.375, 65504.0):
+        assert not judged(spec, (x,), torch.tensor([wrong], dtype=torch.float16)).passed
+
+
 def test_integers_are_compared_exactly_beyond_two_to_the_53() -> None:
     spec = spec_of(doubled_ids, lambda: (Tensor(2, dtype="int64", low=0, high=9),))
     ids = torch.tensor([2**60, 3])
