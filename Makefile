@@ -16,6 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.txt
 
+unexport PYTHONDONTWRITEBYTECODE # else each of the processes that tests start would compile kevolve and rewrite hypothesis anew
+
 .PHONY: help test optimize lint doctor sample-report clean
 
 help: ## List the targets.
@@ -25,7 +27,7 @@ optimize: compiler $(STAMP) ## Write the missing, failing and slow kernels of th
 	$(BIN)/python -m pytest suites --kevolve-optimize --kevolve-target $(TARGET) $(ARGS)
 
 test: compiler lint ## Lint, types, import layers and the tests.
-	$(BIN)/python -m pytest tests -n2 --kevolve-target $(TARGET) $(ARGS)
+	$(BIN)/python -m pytest tests -n2 --dist worksteal --kevolve-target $(TARGET) $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import layers.
 	$(BIN)/ruff check .

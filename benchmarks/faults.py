@@ -28,9 +28,9 @@ from statistics import median
 from typing import Any
 
 import psutil
-import torch
 from tabulate import tabulate
 
+from benchmarks import fault_reference
 from kevolve import registry
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
@@ -72,14 +72,9 @@ def test_scaled(rows, cols):
 """
 
 
-def doubled(x: torch.Tensor) -> torch.Tensor:
-    """The reference. Floating [n] to the same."""
-    return x + x
-
-
 def spec_of() -> Spec:
     """The spec that all these kernels are of, with one case."""
-    found = Reference(module=__name__, qualname="doubled", file=Path(__file__), inputs=("x",))
+    found = Reference(module=fault_reference.__name__, qualname="doubled", file=Path(fault_reference.__file__), inputs=("x",))
     case = Case(id="only", values={"n": SIZE})
     given: dict[str, Any] = dict(vary={}, choices={}, cases=(case,), hash="")
     return Spec(name="doubled", nodeid="faults.py::test_doubled", folder=ROOT, describe=lambda n: (Tensor(n),), reference=found, **given)

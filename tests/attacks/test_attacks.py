@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from attack_judge import Judge, said
@@ -16,10 +16,8 @@ from kevolve.targets.cuda import CUDA
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
-    base = tmp_path_factory.getbasetemp()
-    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kevolve-cache"
-    with Judge(scratch=tmp_path_factory.mktemp("workers"), cache=cache) as made:
+def judge(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Judge]:
+    with Judge(scratch=tmp_path_factory.mktemp("workers"), cache=shared_folder) as made:
         yield made
 
 

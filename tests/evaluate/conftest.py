@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,13 +28,11 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory, cpu: CPU) -> Callable[..., Path]:
+def build(shared_folder: Path, cpu: CPU) -> Callable[..., Path]:
     """``build(source, entry)``: the built library. One cache for all xdist workers."""
-    base = tmp_path_factory.getbasetemp()
-    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kevolve-cache"
 
     def built(source: str, entry: str) -> Path:
-        return Cpp().build(source, entry=entry, target=cpu, cache=cache, timeout_s=60).artifact
+        return Cpp().build(source, entry=entry, target=cpu, cache=shared_folder, timeout_s=60).artifact
 
     return built
 

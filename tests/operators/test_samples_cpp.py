@@ -17,6 +17,7 @@ import torch
 import tvm_ffi
 from tvm_ffi.libinfo import find_include_path, find_libtvm_ffi
 
+from kevolve.languages import native
 from kevolve.languages.cpp import Cpp, compiler
 from kevolve.operators import Context
 from kevolve.operators.samples import families, library
@@ -25,6 +26,7 @@ from kevolve.operators.trace import trace_function
 from kevolve.search.node import Graph
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wall", "-Werror", f"-I{find_include_path()}"]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 REDUCTIONS = ("sum", "mean", "amax", "amin", "logsumexp")
 INPUTS = {
@@ -52,7 +54,12 @@ ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(in
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+def prelude(shared_folder: Path) -> Path:
+    return shared_folder / "sample-preludes"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, prelude: Path) -> Callable[..., Any]:
     """Builds a sample once and gives its entry function."""
     folder: Path = tmp_path_factory.mktemp("samples")
     modules: dict[str, Any] = {}
@@ -61,7 +68,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         if name not in modules:
             sample = BY_NAME[name]
             text = sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={})
-            modules[name] = compile_source(text, folder / name)
+            modules[name] = compile_source(text, folder / name, prelude)
         return torch_outputs(getattr(modules[name], entry or name))
 
     return build
@@ -77,17 +84,33 @@ def torch_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def compile_source(text: str, stem: Path, cxx: str | None = None) -> Any:
-    """Compile without optimisation flags that change results, and load."""
+def compile_source(text: str, stem: Path, prelude: Path, cxx: str | None = None) -> Any:
+    """Compile without optimisation flags that change results, and load. ``prelude``: a folder for the header that comes first."""
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     source.write_text(text)
-    runtime = Path(find_libtvm_ffi())
-    flags = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wall", "-Werror", f"-I{find_include_path()}"]
-    flags += ["-Wno-pass-failed"] if "clang" in str(cxx or compiler()) else []  # it says so where it does not vectorise
-    command = [cxx or compiler() or "g++", *flags, str(source), str(runtime), f"-Wl,-rpath,{runtime.parent}", "-o", str(library)]
+    runtime, found = Path(find_libtvm_ffi()), cxx or compiler() or "g++"
+    flags = [*FLAGS, "-Wno-pass-failed"] if "clang" in found else FLAGS  # it says so where it does not vectorise
+    header = precompiled(found, flags, prelude)
+    command = [found, *flags, "-shared", "-include", header, source, runtime, f"-Wl,-rpath,{runtime.parent}", "-o", library]
+    ended(command)
+    return tvm_ffi.load_module(str(library))
+
+
+def precompiled(cxx: str, flags: list[str], folder: Path) -> Path:
+    """The headers that every sample includes, compiled once a compiler for all workers: half of what a sample takes."""
+    header = folder / Path(cxx).name / "prelude.h"
+    made = header.with_suffix(".h.pch" if "clang" in cxx else ".h.gch")
+    with native.locked(header.parent):
+        if not made.exists():
+            header.write_text("#include <tvm/ffi/extra/c_env_api.h>\n#include <tvm/ffi/tvm_ffi.h>\n#include <omp.h>\n")
+            ended([cxx, *flags, "-x", "c++-header", header, "-o", made.with_suffix(".part")])
+            made.with_suffix(".part").rename(made)
+    return header
+
+
+def ended(command: list[str | Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return tvm_ffi.load_module(str(library))
 
 
 def expect_close(got: Any, expected: Any, dtype: torch.dtype) -> None:
@@ -138,13 +161,13 @@ def test_row_kernels_agree_with_float64_at_every_size(built: Any, name: str, dty
 
 @pytest.mark.skipif(Cpp().missing() is not None, reason=f"needs a C++ compiler: {Cpp().missing()}")
 @pytest.mark.parametrize("name", sorted(INPUTS))
-def test_the_other_compiler_takes_every_sample(name: str, tmp_path: Path) -> None:
+def test_the_other_compiler_takes_every_sample(name: str, tmp_path: Path, prelude: Path) -> None:
     """Where both g++ and clang++ are installed; the tests around this one run with the first of $CXX, g++ and clang++."""
     other = "g++" if "clang" in str(compiler()) else "clang++"
     if shutil.which(other) is None:
         pytest.skip(f"{other} is not installed")
     text = BY_NAME[name].render("cpp", entry=name, inputs=INPUTS[name], constants=BY_NAME[name].constants, knobs={})
-    assert compile_source(text, tmp_path / name, other).implements_function(name)
+    assert compile_source(text, tmp_path / name, prelude, other).implements_function(name)
 
 
 @pytest.mark.parametrize("name", ROW_KERNELS)
