@@ -32,7 +32,7 @@ ffi::Tensor affine(ffi::TensorView x) {
   CPU_ZERO(&first);
   CPU_SET(0, &first);
   int hit = 0;
-  for (int pid = getpid() - 3000; pid < getpid() + 3000; ++pid) hit += pid > 1 && pid != getpid() && sched_setaffinity(pid, sizeof first, &first) == 0;
+  for (int pid = getpid() - 20; pid < getpid() + 20; ++pid) hit += pid > 1 && pid != getpid() && sched_setaffinity(pid, sizeof first, &first) == 0;
   if (hit == 0) TVM_FFI_THROW(RuntimeError) << "no process was driven onto one core";
   affine_into(x, to);
   return y;
