@@ -224,7 +224,7 @@ class Optimiser:
             self._spec,
             self._run.target.name,
             random.Random(seed),
-            operators=(*registered(), *((model.operator,) if model else ())),
+            operators=(*registered(self._run.settings.operators), *((model.operator,) if model else ())),
             arms={model.operator.name: model.arms} if model else None,
             lab=pipeline or (self._home_lab() if model else None),
             facts=lambda: self._facts(pipeline) if model else {},
@@ -469,7 +469,9 @@ class Optimiser:
 
 def _tried(found: Found, refused: Outcome | None) -> str:
     """What a search without a kernel ran into: the failure of the best at its fresh check, else the last one in the search."""
-    failed = [node.outcome for node in found.graph.nodes if not node.works and not node.repeats]
-    last = refused or (failed[-1] if failed else None)
+    failed = [node for node in found.graph.nodes if not node.works and not node.repeats]
+    tried = [node.outcome for node in failed if not node.proposal.undrafted]
+    last = refused or (tried[-1] if tried else None)
     evaluated = f"{text.plural(found.evaluations, 'evaluation')} ({found.reason})"
-    return evaluated if last is None else f"{evaluated}, the last of them {last.status}\n{last.message}"
+    told = [evaluated] if last is None else [f"{evaluated}, the last of them {last.status}", last.message]
+    return "\n".join([*told, *dict.fromkeys(node.proposal.problem for node in failed if node.proposal.undrafted)])

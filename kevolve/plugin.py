@@ -52,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kevolve-target", metavar="NAME", help="where kernels run (default: ini kevolve_target, or cpu)")
     group.addoption("--kevolve-language", metavar="NAME[,NAME]", help="languages to write kernels in (default: the target's preference)")
     group.addoption("--kevolve-budget", metavar="LIMITS", help="per spec: evaluations=N,minutes=M,stall=N (any of them)")
+    group.addoption("--kevolve-operators", metavar="NAME[,NAME]", help="who proposes kernels without a model (default: all)")
     group.addoption("--kevolve-policy", metavar="NAME", help="selection policy of the search (default: best-first)")
     group.addoption(
         "--kevolve-model",
@@ -84,7 +85,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini("kevolve_gate_allowance", "slowdown that --kevolve-gate lets pass, in percent", default="2")
     parser.addini("kevolve_gate_history", "records whose times are shown beside verdicts", type="linelist", default=["reports/*.json"])
-    for name in ("target", "language", "budget", "policy", "sandbox"):
+    for name in ("target", "language", "budget", "operators", "policy", "sandbox"):
         parser.addini(f"kevolve_{name}", f"default of --kevolve-{name}", default="")
     parser.addini("kevolve_model", "defaults of --kevolve-model, one a line", type="linelist", default=[])
     parser.addini("kevolve_knowledge", "defaults of --kevolve-knowledge, below the rootdir", type="linelist", default=[])
@@ -123,6 +124,7 @@ def read_settings(config: pytest.Config) -> Settings:
         languages=tuple(name for name in chosen("language", "").split(",") if name),
         optimise=config.getoption("kevolve_optimize"),
         budget=chosen("budget", ""),
+        operators=tuple(name for name in chosen("operators", "").split(",") if name),
         policy=chosen("policy", "best-first"),
         models=tuple(config.getoption("kevolve_model") or filter(None, config.getini("kevolve_model"))),
         knowledge=tuple(Path(config.invocation_params.dir, name) for name in _knowledge(config)),
@@ -160,7 +162,8 @@ def _check_names(settings: Settings) -> None:
 
     if settings.sandbox not in SANDBOXES:
         raise pytest.UsageError(f"kevolve_sandbox: expected one of {', '.join(SANDBOXES)}, got {settings.sandbox!r}")
-    wanted = [("targets", settings.target), ("policies", settings.policy), *(("languages", name) for name in settings.languages)]
+    wanted = [("targets", settings.target), ("policies", settings.policy)]
+    wanted += [("languages", name) for name in settings.languages] + [("operators", name) for name in settings.operators]
     for group, name in wanted:
         if name not in registry.names(group):
             known = ", ".join(registry.names(group)) or "none"

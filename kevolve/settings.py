@@ -22,6 +22,7 @@ class Settings:
     optimise: str = "off"
     budget: str = ""
     policy: str = "best-first"
+    operators: tuple[str, ...] = ()  # without a model; empty: all that are registered
     models: tuple[str, ...] = ()  # "anthropic:NAME", "openai:NAME@URL", "command:…", each perhaps with "=WEIGHT" at its end
     knowledge: tuple[Path, ...] = ()  # folders of documents besides our own
     sandbox: str = "available"  # or "strict": no candidate runs where it cannot be confined in full

@@ -48,6 +48,7 @@ class Operator(Protocol):
     def propose(self, context: Context, step: Step, count: int) -> list[Proposal]:
         """At most ``count`` proposals for one step; empty when it has nothing (more) to say.
 
+        One with a ``problem`` and no source says why it has no candidate: the user is told, and no evaluation is spent.
         With a model: at most one; it waits in a thread of its own, spends no more than ``step.most`` and may ask ``context.lab``.
         ``ModelFailed`` is recorded as a step without a candidate.
         """
@@ -74,9 +75,10 @@ class Sources(Mapping[str, str]):
         return len(self._nodes)
 
 
-def registered() -> tuple[Operator, ...]:
-    """The registered operators that need no model."""
-    return tuple(registry.load("operators", name) for name in registry.names("operators") if name != MODELLED)
+def registered(chosen: Sequence[str] = ()) -> tuple[Operator, ...]:
+    """The registered operators that need no model; those ``chosen``, where some are."""
+    names = (name for name in registry.names("operators") if name != MODELLED and (not chosen or name in chosen))
+    return tuple(registry.load("operators", name) for name in names)
 
 
 def traced(spec: Spec, target: str) -> Callable[[], Trace]:

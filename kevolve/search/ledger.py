@@ -84,7 +84,7 @@ class Ledger:
     def _count(self, node: Node) -> None:
         model = node.proposal.model
         self.usage += node.proposal.usage
-        if node.repeats and not model:
+        if node.proposal.undrafted or (node.repeats and not model):
             return
         self.evaluations += 1
         better = node.works and not node.repeats and (self.best is None or node.fitness > self.reached * IMPROVEMENT)

@@ -42,6 +42,11 @@ class Proposal:
     transcript: Text = Text("")  # noqa: RUF009 - as above
     problem: str = ""
 
+    @property
+    def undrafted(self) -> bool:
+        """Whether it only says why an operator without a model has no candidate: nothing was tried."""
+        return bool(self.problem) and not self.model
+
 
 def model_failed(kind: str, message: str) -> str:
     """The ``problem`` of a step whose model gave no reply."""

@@ -40,7 +40,7 @@ class Fake:
         monkeypatch: pytest.MonkeyPatch,
         looks: Sequence[Sequence[float]],
         *,
-        claims: str | None | list[str | None] = None,
+        claims: str | list[str | None] | None = None,
         **waits: Any,
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
