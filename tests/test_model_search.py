@@ -34,7 +34,7 @@ def test_a_model_is_asked_its_kernels_are_evaluated_and_every_step_is_kept_with_
     (pytester.path / "kernel.cpp").write_text(NORMALISE)
     command = f"command:{sys.executable} {pytester.path / 'model.py'}"
     result = pytester.runpytest_subprocess(
-        *QUICK, "--kevolve-optimize", "--kevolve-budget=evaluations=5,stall=9", "--kevolve-model", command
+        *QUICK, "--kevolve-optimize", "--kevolve-budget=evaluations=8,stall=9", "--kevolve-model", command
     )
     result.assert_outcomes(passed=2)
     first = (pytester.path / "asked" / "0.md").read_text()

@@ -83,6 +83,10 @@ def shifted_in_place(x: Any, total: Any) -> None:
     x.copy_(x.flip(0) + total)
 
 
+def weighted_by_place(x: Any, base: float) -> Any:
+    return x * base ** torch.arange(x.shape[1], dtype=torch.float32)
+
+
 def unrolled(x: Any) -> Any:
     state = torch.zeros_like(x[0])
     for row in range(x.shape[0]):
@@ -135,6 +139,9 @@ SPECS = {
         lambda count: (Tensor(count), Tensor(count), Scalar(value=10, low=1, high=1000)),
         ("count",),
         mutates=("x", "mean"),
+    ),
+    "weighted_by_place": spec_of(
+        weighted_by_place, lambda rows, cols: (Tensor(rows, cols), Scalar(value=0.9, low=0.5, high=1.0)), ("rows", "cols")
     ),
     "shifted_in_place": spec_of(
         shifted_in_place, lambda rows, cols: (Tensor(rows, cols), Tensor(cols)), ("rows", "cols"), mutates=("x", "total")
@@ -210,6 +217,13 @@ def test_mutated_inputs_are_written_in_one_step_after_all_is_read() -> None:
     (step,) = [step for kernel in program.kernels for step in kernel.steps]
     assert {store.buffer.name for store in step.stores} == {"x", "mean"} == {buffer.name for buffer in program.mutated}
     assert [name for name, _ in program.scalars]  # 1 - 0.9 ** step is worked out once, in double
+
+
+def test_an_expensive_number_of_a_column_is_worked_out_once_and_not_in_every_row() -> None:
+    table, rows = kernels("weighted_by_place")
+    assert len(table.grid) == 1
+    assert "pow" in repr([store.value for step in table.steps for store in step.stores])
+    assert "pow" not in repr([store.value for step in rows.steps for store in step.stores])
 
 
 def test_a_loop_over_an_axis_is_told_with_the_axis() -> None:
