@@ -465,48 +465,60 @@ inline auto product_of(int64_t count, const Term& term) {
   return total;
 }
 
-//@ combined
-// term(0) to term(count - 1) combined in lanes side by side; `combine` may take the same term twice.
-template <int64_t lanes, class Term, class Combine>
-inline auto combined(int64_t count, const Term& term, const Combine& combine) {
-  decltype(term(int64_t{0})) best[lanes];
+//@ extreme
+// The best of term(0) to term(count - 1), in lanes side by side, which may see a term twice. NaN if one is, noted apart: a comparison
+// that keeps it does not vectorise.
+template <int lanes, class Term, class Better>
+inline auto extreme(int64_t count, const Term& term, const Better& better) {
+  using Value = decltype(term(int64_t{0}));
+  Value best[lanes];
+  int32_t odd[lanes];
 #pragma omp simd
-  for (int64_t lane = 0; lane < lanes; ++lane) best[lane] = term(lane);
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const Value value = term(lane);
+    best[lane] = value;
+    odd[lane] = value != value;
+  }
   for (int64_t first = lanes; first < count; first += lanes) {
     const int64_t from = std::min(first, count - lanes);
 #pragma omp simd
-    for (int64_t lane = 0; lane < lanes; ++lane) best[lane] = combine(best[lane], term(from + lane));
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const Value value = term(from + lane);
+      best[lane] = better(value, best[lane]) ? value : best[lane];
+      odd[lane] |= value != value;
+    }
   }
   for (int64_t half = lanes / 2; half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) best[lane] = combine(best[lane], best[lane + half]);
+    for (int64_t lane = 0; lane < half; ++lane) {
+      best[lane] = better(best[lane + half], best[lane]) ? best[lane + half] : best[lane];
+      odd[lane] |= odd[lane + half];
+    }
   }
-  return best[0];
+  return odd[0] ? std::numeric_limits<Value>::quiet_NaN() : best[0];
 }
 
-//@ max_of: larger combined
+//@ max_of: extreme
 // The largest of term(0) to term(count - 1); NaN if one of them is.
 template <class Term>
 inline auto max_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
-  const auto combine = [](Value a, Value b) { return larger(a, b); };
-  if (count >= 64) return combined<64>(count, term, combine);
-  if (count >= 8) return combined<8>(count, term, combine);
-  Value best = std::numeric_limits<Value>::has_infinity ? -std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::lowest();
-  for (int64_t i = 0; i < count; ++i) best = larger(best, term(i));
-  return best;
+  const auto better = [](Value a, Value b) { return a > b; };
+  if (count >= 64) return extreme<64>(count, term, better);
+  if (count >= 8) return extreme<8>(count, term, better);
+  if (count > 0) return extreme<1>(count, term, better);
+  return std::numeric_limits<Value>::has_infinity ? -std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::lowest();
 }
 
-//@ min_of: smaller combined
+//@ min_of: extreme
 // The smallest of term(0) to term(count - 1); NaN if one of them is.
 template <class Term>
 inline auto min_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
-  const auto combine = [](Value a, Value b) { return smaller(a, b); };
-  if (count >= 64) return combined<64>(count, term, combine);
-  if (count >= 8) return combined<8>(count, term, combine);
-  Value best = std::numeric_limits<Value>::has_infinity ? std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::max();
-  for (int64_t i = 0; i < count; ++i) best = smaller(best, term(i));
-  return best;
+  const auto better = [](Value a, Value b) { return a < b; };
+  if (count >= 64) return extreme<64>(count, term, better);
+  if (count >= 8) return extreme<8>(count, term, better);
+  if (count > 0) return extreme<1>(count, term, better);
+  return std::numeric_limits<Value>::has_infinity ? std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::max();
 }
 
 //@ any_of
