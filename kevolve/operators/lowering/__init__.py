@@ -88,12 +88,16 @@ def _printed(spec: Spec, language: str) -> str:
     """Trace, lower, print. Torch is imported here, with the tracer."""
     from importlib import import_module
 
+    from kevolve.operators.lowering.expression import forget
     from kevolve.operators.lowering.lower import lower
 
     library = LIBRARY[language]
-    forward = lower(spec, library=library)
-    backward = lower(spec, backward=True, library=library) if spec.grad else None
-    text: str = import_module(f"kevolve.operators.lowering.{language}").source(forward, backward)
+    try:
+        forward = lower(spec, library=library)
+        backward = lower(spec, backward=True, library=library) if spec.grad else None
+        text: str = import_module(f"kevolve.operators.lowering.{language}").source(forward, backward)
+    finally:
+        forget()  # a session of hundreds of specs would hold the expressions of all
     return text
 
 

@@ -42,22 +42,20 @@ class Input:
 
 @dataclass(slots=True, kw_only=True)
 class Captured:
-    """The graph. ``names``: of symbols, as sympy prints them; ``likes``: by output, the input whose floating dtype it has, or None.
+    """The graph. ``likes``: by output, the input whose floating dtype it has, or None.
 
     ``lines``: by node name, the reference's line (without indentation) and the variable that it gives, or "".
-    ``known``: guards that hold wherever the graph does, as sympy expressions.
+    ``environment``: torch's, with the guards that hold wherever the graph does.
     """
 
     entry: str
     inputs: list[Input]
     graph: torch.fx.Graph
-    names: dict[str, str]
     environment: Any
     likes: tuple[str | None, ...] = ()
     lines: dict[str, tuple[str, str]] = field(default_factory=dict)
     single: bool = True
     doc: str = ""
-    fixed: dict[str, int] = field(default_factory=dict)
 
 
 def capture(spec: Spec, *, backward: bool = False) -> Captured:
@@ -235,7 +233,6 @@ def _traced(
         entry=entry,
         inputs=[],
         graph=module.graph,
-        names={},
         environment=environment,
         likes=output_likes,
         lines=_last_named(module.graph, lines.found),
