@@ -189,6 +189,8 @@ class Passes:
                 self._accumulate(partial, loops)
         for step in steps:
             for store in step.stores:
+                if step.kind == "scatter" and step.combine not in ATOMIC:
+                    raise Unprintable(f"Triton has no atomic operation for a scatter by {step.combine}")
                 self.store(store, ATOMIC[step.combine] if step.kind == "scatter" else "tl.store")
 
     def _accumulate(self, partial: Partial, loops: Sequence[Side]) -> None:

@@ -212,6 +212,8 @@ class Wrapper:
             )
 
     def _write_back(self, buffer: Buffer) -> None:
+        if len(buffer.shape) > 4:
+            raise Unprintable(f"{buffer.name} is changed in place and has {len(buffer.shape)} axes; four at most are written back")
         self.functions.add("write_back")
         self.lines += [
             f"if not given_{buffer.name}.is_contiguous():",

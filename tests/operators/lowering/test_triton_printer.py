@@ -14,6 +14,10 @@ import torch
 
 from kevolve.evaluate.materialise import materialise
 from kevolve.languages.triton import Triton
+from kevolve.operators.lowering import triton
+from kevolve.operators.lowering.index import Index
+from kevolve.operators.lowering.lower import lower
+from kevolve.operators.lowering.printing import Unprintable
 from kevolve.operators.tune_lines import marked, problems
 from kevolve.spec.spec import Draw, Spec
 
@@ -75,3 +79,15 @@ def test_rows_that_a_tile_holds_are_read_once() -> None:
     short, long = text.partition("def softmax_kernel")[2].split("@triton.jit")[:2]
     assert (short.count("tl.load("), long.count("tl.load(")) == (1, 3)
     assert "if col_block >= " in text
+
+
+def test_what_triton_has_no_operation_for_is_refused_in_words() -> None:
+    scattered = lower(SPECS["bucket_counts"])
+    for step in (step for kernel in scattered.kernels for step in kernel.steps if step.kind == "scatter"):
+        step.combine = "prod"
+    with pytest.raises(Unprintable, match="no atomic operation for a scatter by prod"):
+        triton.source(scattered)
+    changed = lower(SPECS["moved_average"])
+    changed.mutated[0].shape = (Index.of(2),) * 5
+    with pytest.raises(Unprintable, match="has 5 axes; four at most are written back"):
+        triton.source(changed)
