@@ -186,28 +186,13 @@ def _traced(
     reference: Callable[..., Any],
 ) -> Captured:
     import torch
-    from torch._dynamo.source import LocalSource
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     environment = ShapeEnv()
     mode = FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True)
-    fakes: list[Any] = []
-    for place, (name, item) in enumerate(zip(names, given, strict=True)):
-        source = LocalSource(name)
-        if isinstance(item, torch.Tensor):
-            dynamic = [DimDynamic.STATIC if (place, axis) in static else DimDynamic.DUCK for axis in range(item.dim())]
-            context: Any = StatelessSymbolicContext(dynamic_sizes=dynamic)
-            fakes.append(mode.from_tensor(item.detach().contiguous(), source=source, symbolic_context=context))
-        elif isinstance(item, float):
-            symbol = environment.create_unspecified_symbol(item, source, DimDynamic.DYNAMIC)
-            fakes.append(environment.create_symfloatnode(symbol, hint=item, source=source))
-        elif isinstance(item, int) and not isinstance(item, bool):
-            symbol = environment.create_unspecified_symbol(item, source, DimDynamic.DYNAMIC)
-            fakes.append(environment.create_symintnode(symbol, hint=item, source=source))
-        else:
-            fakes.append(item)
+    fakes = _fakes(mode, names, given, static)
     lines = Lines(reference, spec)
     single = [True]
 
@@ -245,6 +230,28 @@ def _traced(
         captured.inputs.append(Input(name=name, value=item, fake=fake, like=like, sizes=tuple(sizes)))
     _refuse_fixed(spec, captured, static)
     return captured
+
+
+def _fakes(mode: Any, names: Sequence[str], given: Sequence[Any], static: Mapping[tuple[int, int], int]) -> list[Any]:
+    """The arguments with symbols for sizes (one for equal sizes) and numbers; what is always the same stays a number."""
+    import torch
+    from torch._dynamo.source import LocalSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
+    environment, fakes = mode.shape_env, list[Any]()
+    for place, (name, item) in enumerate(zip(names, given, strict=True)):
+        source = LocalSource(name)
+        if isinstance(item, torch.Tensor):
+            dynamic = [DimDynamic.STATIC if (place, axis) in static else DimDynamic.DUCK for axis in range(item.dim())]
+            context: Any = StatelessSymbolicContext(dynamic_sizes=dynamic)
+            fakes.append(mode.from_tensor(item.detach().contiguous(), source=source, symbolic_context=context))
+        elif isinstance(item, bool) or not isinstance(item, int | float):
+            fakes.append(item)
+        else:
+            symbol = environment.create_unspecified_symbol(item, source, DimDynamic.DYNAMIC)
+            make = environment.create_symfloatnode if isinstance(item, float) else environment.create_symintnode
+            fakes.append(make(symbol, hint=item, source=source))
+    return fakes
 
 
 def _last_named(graph: Any, lines: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
