@@ -37,7 +37,8 @@ def load(group: str, name: str) -> Any:
     """
     points = _points(group)
     if name not in points:
-        raise UnknownName(f"unknown {group[:-1]} {name!r}; registered: {', '.join(names(group)) or 'none'}")
+        known = ", ".join(names(group)) or "none: kevolve is not installed where this process looks for packages"
+        raise UnknownName(f"unknown {group[:-1]} {name!r}; registered: {known}")
     return points[name].load()()
 
 

@@ -107,10 +107,11 @@ def readable(environment: Mapping[str, str]) -> list[Path]:
     """Folders and files that a process which runs kernels reads, none of them below another."""
     wanted = {Path(name) for name in _SYSTEM.split()} | {Path("/etc", name) for name in _SETTINGS.split()}
     wanted |= {Path(prefix) for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)}
-    wanted |= {Path(path) for path in sys.path if Path(path).name in ("site-packages", "dist-packages")}
+    sites = {Path(path) for path in sys.path if _holds_packages(Path(path))}
+    wanted |= sites | {linked for site in sites for linked in _linked(site)}
     wanted |= set(_named(environment)) | set(_imported()) | set(_mapped())
     kept: list[Path] = []
-    for path in sorted(wanted, key=lambda path: len(path.parts)):
+    for path in sorted({path.resolve() for path in wanted}, key=lambda path: len(path.parts)):  # what is allowed is what a link leads to
         if path != Path("/") and not any(path.is_relative_to(other) for other in kept):
             kept.append(path)
     return kept
@@ -121,6 +122,21 @@ def _named(environment: Mapping[str, str]) -> Iterator[Path]:
     for name, value in environment.items():
         if name not in _UNREAD and name != "PATH":
             yield from (Path(part) for part in value.split(":") if part.startswith("/"))
+
+
+def _holds_packages(path: Path) -> bool:
+    """Whether packages were installed there: into an environment, or with ``pip install --target``."""
+    return path.name in ("site-packages", "dist-packages") or next(path.glob("*.dist-info"), None) is not None
+
+
+def _linked(site: Path) -> Iterator[Path]:
+    """What installed packages link to elsewhere: each as a whole (Nix, Bazel), or each of their files (``uv --link-mode symlink``)."""
+    for entry in site.iterdir() if site.is_dir() else ():
+        inside = entry / "__init__.py"
+        if entry.is_symlink():
+            yield entry
+        elif inside.is_symlink():
+            yield inside.resolve().parent
 
 
 def _imported() -> Iterator[Path]:

@@ -137,7 +137,8 @@ def kill_descendants() -> None:
 def prepare(target: str, language: str, sys_path: Sequence[str]) -> None:
     """Import what every child needs, from the interpreter's own path; only then may the judge's path be searched.
 
-    A language names modules of its own in an attribute ``preload``.
+    A language names modules of its own in an attribute ``preload``. Raises ``registry.UnknownName`` for a target that is not
+    registered here: that the judge knows it and its children would not is no candidate's fault.
     """
     import torch
 
@@ -152,8 +153,7 @@ def prepare(target: str, language: str, sys_path: Sequence[str]) -> None:
     own = [path for path in sys.path if path not in sys_path]
     sys.path[:] = [*sys_path, *own]
     registry.refresh()
-    if target in registry.names("targets"):
-        registry.load("targets", target)
+    registry.load("targets", target)
     landlock.look()
     gc.collect()
     gc.freeze()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.targets import Peaks
-from kevolve.targets.peaks import from_json, to_json
+from kevolve.targets.peaks import from_json, search_path, to_json
 
 _PROBE = Path(__file__).with_name("cuda_probe.py")
 _TIMEOUT_S = 180.0
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from kevolve.targets.cuda_peaks import main; main()"
+_BOOT = "import json, sys; sys.path += json.loads(sys.argv[1]); from kevolve.targets.cuda_peaks import main; main()"
 MARGIN = 1.1  # between two measurements of one device a rate differs by a few percent
 FOOTPRINTS = (1 << 20, 4 << 20, 16 << 20, 32 << 20, 128 << 20, 1 << 30)
 MATRIX = ("float32", "float16", "bfloat16", "int8", "float64")
@@ -54,7 +54,7 @@ def kept_path(device: Mapping[str, str], cache: Path) -> Path:
 def _probed(target: Any) -> Peaks:
     with tempfile.TemporaryDirectory(prefix="kevolve-peaks-") as scratch:
         environment = {"PATH": os.defpath, "HOME": scratch, "TMPDIR": scratch, **target.environment("triton")}
-        command = [sys.executable, "-I", "-B", "-c", _BOOT, str(Path(__file__).parents[2])]
+        command = [sys.executable, "-I", "-B", "-c", _BOOT, search_path()]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False, cwd=scratch)
     if done.returncode:
         raise ValueError(f"its probe failed (exit {done.returncode}): {done.stderr.strip()[-1500:]}")

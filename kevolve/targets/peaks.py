@@ -31,7 +31,7 @@ _BUDGET_S = 0.01
 _EMPTY_CALLS = 2_000
 _LEAST_MARGIN, _MOST_MARGIN = 1.25, 2.0
 _TIMEOUT_S = 120.0
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from kevolve.targets.peaks import main; main(sys.argv[2:])"
+_BOOT = "import json, sys; sys.path += json.loads(sys.argv[1]); from kevolve.targets.peaks import main; main(sys.argv[2:])"
 
 
 def measured_peaks(target: Target, cache: Path) -> Peaks:
@@ -75,13 +75,17 @@ def _keep(path: Path, peaks: Peaks) -> None:
 
 def _probed(target: Target, artifact: Path) -> Peaks:
     """Run the probe in a process of its own, with the workers' thread policy."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-I", "-B", "-c", _BOOT, str(root), target.name, str(artifact)]
+    command = [sys.executable, "-I", "-B", "-c", _BOOT, search_path(), target.name, str(artifact)]
     environment = {"PATH": os.defpath, **target.environment(_LANGUAGE)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"the probe of this processor's peaks failed (exit {done.returncode}):\n{done.stderr[-2000:]}")
     return from_json(json.loads(done.stdout))
+
+
+def search_path() -> str:
+    """Where this process finds kevolve and what is registered with it, as JSON: a probe without our environment looks there last."""
+    return json.dumps([str(Path(__file__).parents[2]), *(path for path in sys.path if path)])
 
 
 def main(arguments: Sequence[str]) -> None:

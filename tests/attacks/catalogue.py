@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from kevolve.evaluate.outcome import Status
 
 HACK, NUMERICAL, RUNTIME = Status.REWARD_HACK, Status.INCORRECT_NUMERICAL, Status.RUNTIME_ERROR
-SHAPE, DTYPE, SLOW = Status.INCORRECT_SHAPE, Status.INCORRECT_DTYPE, Status.TOO_SLOW
+SHAPE, DTYPE = Status.INCORRECT_SHAPE, Status.INCORRECT_DTYPE
 
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -66,8 +66,8 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         row=1,
         kernel="r01_side_stream.cu",
-        status=SLOW,
-        reason="x over eager .*, expected at least",
+        status=NUMERICAL,
+        reason="timed call .* on contents it had not seen before",
         honest="r01_given_stream_honest.cu",
         where="gpu",
         timed=True,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kevolve.evaluate import landlock
 from kevolve.evaluate.client import ServerFailed, Workers
 from kevolve.targets.cpu import CPU
 
@@ -38,6 +39,36 @@ def test_a_server_that_cannot_start_says_why(cpu: CPU, tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with Workers(sys_path=sys.path, scratch=tmp_path) as workers, pytest.raises(ServerFailed, match="did not start"):
         workers.child(target=cpu, language="cpp")
+
+
+def test_a_target_that_only_the_judge_knows_is_no_candidates_failure(cpu: CPU, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "name", "absent", raising=False)
+    with Workers(sys_path=sys.path, scratch=tmp_path) as workers, pytest.raises(ServerFailed, match="unknown target 'absent'"):
+        workers.child(target=cpu, language="cpp")
+
+
+def test_packages_that_are_links_to_elsewhere_may_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, store = tmp_path / "site-packages", tmp_path / "store"
+    for name in ("whole", "by_file"):
+        (store / name).mkdir(parents=True)
+        (store / name / "__init__.py").write_text("")
+    (site / "by_file").mkdir(parents=True)
+    (site / "whole").symlink_to(store / "whole")
+    (site / "by_file" / "__init__.py").symlink_to(store / "by_file" / "__init__.py")
+    monkeypatch.syspath_prepend(str(site))
+    read = landlock.readable({})
+    assert {store / "whole", store / "by_file"} <= set(read)
+    assert store not in read
+
+
+def test_what_was_installed_into_a_folder_may_be_read_and_a_project_may_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "installed" / "some-1.0.dist-info").mkdir(parents=True)
+    (tmp_path / "project").mkdir()
+    for name in ("installed", "project"):
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+    read = landlock.readable({})
+    assert tmp_path / "installed" in read
+    assert tmp_path / "project" not in read
 
 
 def test_the_server_has_one_thread_when_it_forks(workers: Workers, cpu: CPU) -> None:

@@ -1,4 +1,4 @@
-// affine: launches on a stream of its own that the default one does not wait for, many times what is needed
+// affine: launches on a stream of its own that the default one does not wait for: behind the clock, and behind the contents
 #include <cuda_runtime.h>
 #include <tvm/ffi/extra/c_env_api.h>
 #include <tvm/ffi/tvm_ffi.h>
