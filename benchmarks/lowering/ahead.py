@@ -42,5 +42,5 @@ def compiled_everywhere(spec: Spec, source: str, folder: Path) -> dict[str, Any]
 
 def launched(source: str) -> set[str]:
     """The kernels that a file launches somewhere."""
-    names = re.findall(r"^@triton\.jit\s*\ndef (\w+)", source, re.MULTILINE)
+    names = re.findall(r"^@triton\.jit(?:\([^)]*\))?\s*\ndef (\w+)", source, re.MULTILINE)
     return {name for name in names if re.search(rf"\b{name}\[", source)}

@@ -31,9 +31,13 @@ __all__ = ["Child", "ChildFailed", "Limits", "Reply", "ServerFailed", "Workers"]
 
 _FORK_S = 30.0
 _END_S = 5.0
+_FIRST_S = 0.002  # most answers come at once, and a first look at the child costs more than they do
 _WATCH_S = 0.05  # how often a child's memory is looked at: sixteen children at once must not cost the judge a core
+_UNWATCHED_S = 0.25  # of a call that the judge times: a look at a thousand files takes longer than many of them
+_LOOKS_SHARE = 0.1  # of its time, at the most, the judge spends on looks
 _COUNT_EVERY = 2  # so many looks, and its processes, threads and files are counted
 _MAKING_S = 0.2  # within which a process that was allowed is there to be counted, also on a busy machine
+_TIMED = "time_"
 _CONFINING = ("load_candidate", "confine", "ahead")  # commands after which a child is an untrusted one's
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
@@ -284,7 +288,8 @@ class Child:
             _PROGRESS.pack_into(self._parts.progress, offset, -1)
         try:
             self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
-            while (message := self._receive(deadline)).fields.keys() & {"grow", "listen"}:
+            first_s = _UNWATCHED_S if command.startswith(_TIMED) else _FIRST_S
+            while (message := self._receive(deadline, first_s)).fields.keys() & {"grow", "listen"}:
                 if "grow" in message.fields:
                     self._grow(message.fields["grow"], fds)
                 else:
@@ -338,15 +343,14 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _receive(self, deadline: float) -> Message:
-        """The next message, looking after the child meanwhile."""
+    def _receive(self, deadline: float, first_s: float) -> Message:
+        """The next message, looking after the child meanwhile, for the first time after ``first_s`` seconds."""
         channel = self._parts.channel.fileno()
         poll = select.poll()
         poll.register(channel, select.POLLIN)
         if self._listener is not None:
             poll.register(self._listener, select.POLLIN)
-        looked, looks = time.monotonic(), 0
-        wait_s = 0.002  # short at first: most answers come at once, and a first look costs more than they do
+        looked, looks, wait_s = time.monotonic(), 0, first_s
         while channel not in (ready := [fd for fd, _ in poll.poll(1000 * max(0.0, min(looked + wait_s, deadline) - time.monotonic()))]):
             now = time.monotonic()
             if now >= deadline:
@@ -355,7 +359,8 @@ class Child:
                 poll.unregister(ready[0])
             if now >= looked + wait_s:
                 self._watch(count=looks % _COUNT_EVERY == 0)
-                looked, wait_s, looks = now, _WATCH_S, looks + 1
+                looked, looks = time.monotonic(), looks + 1
+                wait_s = max(_WATCH_S, (looked - now) / _LOOKS_SHARE)
         return self._parts.channel.receive(timeout_s=max(0.001, deadline - time.monotonic()))
 
     def _watch(self, *, count: bool) -> None:

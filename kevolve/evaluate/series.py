@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
 from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
@@ -23,6 +22,7 @@ _BOUND_RATIO = 1.5
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
 _BESIDE_SHARE = 0.25  # of what making inputs and handing outputs over takes beside the calls: how much more of it a candidate may need
+Times = tuple[float | None, float | None]  # of a call: the judge's, and what is claimed; microseconds
 _HELD_PAIRS = 2  # pairs for which the device is held at a time: others' checks run between
 _LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in which they are asked for
 
@@ -160,6 +160,17 @@ class Series:
         """Why the candidate's clock is not to be believed: the judge's found it slower in every pair; or None."""
         return self._overclaimed(lambda bound: bound.host_us) or self._overclaimed_handed_over()
 
+    def host_bound(self) -> str | None:
+        """Why what ``overclaimed`` says of calls one after another is no lie: replays, where the host has no part, take what is claimed.
+
+        None where nothing was replayed, or replays take longer too.
+        """
+        bounds = [pair.bound.host_us for pair in self.pairs if pair.bound is not None and pair.replayed_bound is not None]
+        if not bounds or len(bounds) < len(self.pairs) or self._overclaimed_replayed() or self._overclaimed_handed_over():
+            return None
+        device_us = median(_mean_us(pair.blocks[CANDIDATE]) for pair in self.pairs)
+        return f"the host is busy for {median(bounds):.3g} us a call by the judge's clock, the device for {device_us:.3g} us"
+
     def starved(self) -> str | None:
         """Why what ``overclaimed`` says proves nothing: its process had no core meanwhile. None where its own time does not fit either."""
         if self._overclaimed(lambda bound: bound.host_us - (bound.waited_us or 0.0)) or self._overclaimed_handed_over():
@@ -185,24 +196,34 @@ class Series:
 
     def _overclaimed_handed_over(self) -> str | None:
         """The same by calls whose outputs were all handed over."""
-        return _overclaimed([self._handed_over()], _BOUND_RATIO, self.plan.policy.bound_us)
+        return _overclaimed([self._handed_over()], _BOUND_RATIO, self.plan.policy.bound_us, "with every output handed over")
 
     def _overclaimed(self, own_us: Callable[[Bound], float], *, every: bool = True) -> str | None:
         """``own_us``: what of the judge's time counts. ``every``: only what all pairs show is said."""
+        launched, replayed = self._own_and_claimed(own_us)
+        parts = [(launched, replayed)] if every else [([one], [other]) for one, other in zip(launched, replayed, strict=True)]
+        found = (
+            _overclaimed(one, _BOUND_RATIO, self.plan.policy.bound_us)
+            or _overclaimed(other, _REPLAYED_RATIO, _REPLAYED_US, "replayed")
+            or _inconsistent(one, other)
+            for one, other in parts
+        )
+        return next((said for said in found if said), None)
+
+    def _overclaimed_replayed(self) -> str | None:
+        """The same by replays, and by what launched calls claim beside them."""
+        launched, replayed = self._own_and_claimed(lambda bound: bound.host_us)
+        return _overclaimed(replayed, _REPLAYED_RATIO, _REPLAYED_US, "replayed") or _inconsistent(launched, replayed)
+
+    def _own_and_claimed(self, own_us: Callable[[Bound], float]) -> tuple[list[Times], list[Times]]:
+        """By pair the judge's time of a call and the claimed one, launched and replayed."""
 
         def judged(bound: Bound | None) -> float | None:
             return None if bound is None else own_us(bound)
 
         launched = [(judged(pair.bound), _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
         replayed = [(judged(pair.replayed_bound), _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
-        parts = [(launched, replayed)] if every else [([one], [other]) for one, other in zip(launched, replayed, strict=True)]
-        found = (
-            _overclaimed(one, _BOUND_RATIO, self.plan.policy.bound_us)
-            or _overclaimed(other, _REPLAYED_RATIO, _REPLAYED_US)
-            or _inconsistent(one, other)
-            for one, other in parts
-        )
-        return next((said for said in found if said), None)
+        return launched, replayed
 
     def _handed_over(self) -> tuple[float | None, float | None]:
         """What a call takes at the least where all outputs are handed over, by the system's count, and what is claimed.
@@ -217,17 +238,20 @@ class Series:
         return min(least) - (1 + _BESIDE_SHARE) * min(idle), median(_mean_us(pair.blocks[CANDIDATE]) for pair in self.pairs)
 
 
-def _overclaimed(times: Sequence[tuple[float | None, float | None]], most: float, slack_us: float) -> str | None:
+def _overclaimed(times: Sequence[Times], most: float, slack_us: float, form: str = "one after another") -> str | None:
     """``times``: by pair the judge's and the claimed, microseconds a call; ``most`` times the claim and ``slack_us`` are believed."""
     ratios = []
     for host_us, claimed in times:
         if host_us is None or claimed is None or host_us < most * claimed + slack_us:
             return None
         ratios.append(host_us / claimed)
-    return f"takes {median(ratios):.1f} times what its process claims by the judge's clock, in every pair" if ratios else None
+    if not ratios:
+        return None
+    said = f"{median(host for host, _ in times if host is not None):.3g} us a call, {form}"
+    return f"takes {median(ratios):.1f} times what its process claims by the judge's clock, in every pair: {said}"
 
 
-def _inconsistent(launched: Sequence[tuple[Any, Any]], replayed: Sequence[tuple[Any, Any]]) -> str | None:
+def _inconsistent(launched: Sequence[Times], replayed: Sequence[Times]) -> str | None:
     """Why the launched times cannot be true beside the replayed ones: a call does not get quicker by being launched; or None."""
     ratios = []
     for (_, single), (_, captured) in zip(launched, replayed, strict=True):

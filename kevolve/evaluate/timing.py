@@ -434,7 +434,8 @@ def _speed_outcome(
 ) -> Outcome:
     hack = series.overclaimed()
     if hack is not None and not (subject.target.shares_cores and series.starved() is not None and series.vindicated):
-        return _overclaimed(hack, series, since)
+        busy = series.host_bound()
+        return _overclaimed(hack, series, since) if busy is None else Outcome(status=Status.TOO_SLOW, stage=Stage.PAIRED, message=busy)
     if suspicion is not None:
         return Outcome(status=Status.SUSPECT, stage=Stage.PAIRED, message=suspicion)
     first, threshold = baselines[0], subject.spec.least_speedup(subject.case)

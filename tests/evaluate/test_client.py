@@ -150,6 +150,20 @@ def test_a_stopped_child_is_a_timeout(workers: Workers, cpu: CPU) -> None:
         assert caught.value.status is Status.TIMEOUT
 
 
+@pytest.mark.parametrize("command, looks", [("ping", True), ("time_bound", False)])
+def test_looking_at_a_child_takes_nothing_of_a_short_timed_call(
+    workers: Workers, cpu: CPU, monkeypatch: pytest.MonkeyPatch, command: str, looks: bool
+) -> None:
+    seen: list[bool] = []
+    with workers.child(target=cpu, language="cpp") as child:
+        child.call("ping", deadline_s=30)
+        os.kill(child.pid, signal.SIGSTOP)
+        monkeypatch.setattr(child, "_watch", lambda *, count: seen.append(count))
+        with pytest.raises(ChildFailed, match="no answer"):
+            child.call(command, deadline_s=0.2)
+    assert bool(seen) is looks
+
+
 def test_an_unknown_command_is_a_failure_not_a_crash(workers: Workers, cpu: CPU) -> None:
     with workers.child(target=cpu, language="cpp") as child:
         with pytest.raises(ChildFailed, match="unknown command 'dance'"):

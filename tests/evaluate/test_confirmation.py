@@ -45,7 +45,7 @@ class Fake:
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
         self._claims = list(claims) if isinstance(claims, list) else [claims] * len(self.looks)
-        self._waits = {"starved": None, "waits_known": True, "vindicated": False} | waits
+        self._waits = {"starved": None, "host_bound": None, "waits_known": True, "vindicated": False} | waits
         monkeypatch.setattr(timing, "_closing", lambda *_: contextlib.nullcontext((SimpleNamespace(), SimpleNamespace())))
         monkeypatch.setattr(timing, "_openers", self._openers)
         monkeypatch.setattr(timing, "_series", self._series)
@@ -76,6 +76,7 @@ class Fake:
             unavailable={},
             overclaimed=lambda: claims,
             starved=lambda: self._waits["starved"],
+            host_bound=lambda: self._waits["host_bound"],
             waits_known=self._waits["waits_known"],
             vindicated=self._waits["vindicated"],
         )
@@ -224,6 +225,13 @@ def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quie
     assert measured(after=BUSY).outcome.status is Status.NOT_MEASURED
     Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, waits_known=False)
     assert measured().outcome.status is Status.REWARD_HACK
+
+
+def test_a_kernel_whose_launch_keeps_the_host_busy_is_slow_and_no_liar(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = "the host is busy for 300 us a call by the judge's clock, the device for 40 us"
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, host_bound=busy)
+    found = measured().outcome
+    assert (found.status, busy in found.message) == (Status.TOO_SLOW, True)
 
 
 def test_a_starved_process_that_used_no_more_than_it_claims_is_believed_on_a_host_alone(

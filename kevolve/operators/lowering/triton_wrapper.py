@@ -265,16 +265,34 @@ class Wrapper:
                 found[block] = BLOCKS.get(block, block.lower())
                 text = self.number(lengths[0]) if len(lengths) == 1 else f"max({', '.join(map(self.number, lengths))})"
                 extents.append(f"min({launch.cut[block]}, {text})" if block in launch.cut else text)
-            self.functions.add("sides")
-            unpacked = ", ".join(found[block] for block, _ in sides)
-            unpacked = unpacked if len(sides) > 1 else f"({unpacked},)"
-            self.lines.append(f"{unpacked} = sides({limit}, {', '.join(extents)})")
+            names = [found[block] for block, _ in sides]
+            if sides[0][0] in (*launch.programs, launch.parts and launch.parts[0]):  # the grid covers it, however long a side is
+                self._tile(limit, names, extents)
+            else:
+                self.functions.add("sides")
+                unpacked = ", ".join(names) if len(sides) > 1 else f"({names[0]},)"
+                self.lines.append(f"{unpacked} = sides({limit}, {', '.join(extents)})")
         for block, limit, extent in launch.dots:
-            found[block] = BLOCKS.get(block, block.lower())
-            self.functions.add("dot_side")
-            self.lines.append(f"{found[block]} = dot_side({limit}, {self.number(extent)})")
+            if block in launch.programs:
+                found[block] = BLOCKS.get(block, block.lower())
+                self.functions.add("dot_side")
+                self.lines.append(f"{found[block]} = dot_side({limit}, {self.number(extent)})")
+            else:
+                found[block] = limit
         self.functions |= {"dot_type"} if "KIND" in launch.constants else set()
         return found
+
+    def _tile(self, limit: str, names: Sequence[str], extents: Sequence[str]) -> None:
+        """The sides of a tile whose first has what the others leave of its elements."""
+        if len(names) == 1:
+            self.lines.append(f"{names[0]} = {limit}")
+        elif len(names) == 2:
+            self.functions.add("side")
+            self.lines += [f"{names[1]} = side({limit}, {extents[1]})", f"{names[0]} = {limit} // {names[1]}"]
+        else:
+            self.functions.add("sides")
+            self.lines.append(f"{', '.join(names[1:])} = sides({limit}, {', '.join(extents[1:])})")
+            self.lines.append(f"{names[0]} = {limit} // {' // '.join(names[1:])}")
 
     def _programs(self, launch: Launch) -> list[str]:
         extents = {block: lengths for _, sides in launch.tiles for block, lengths in sides}
