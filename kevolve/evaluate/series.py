@@ -221,7 +221,7 @@ class Series:
         def judged(bound: Bound | None) -> float | None:
             return None if bound is None else own_us(bound)
 
-        launched = [(judged(pair.bound), _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
+        launched: list[Times] = [(judged(pair.bound), _mean_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
         replayed = [(judged(pair.replayed_bound), _mean_replayed_us(pair.blocks[CANDIDATE])) for pair in self.pairs]
         return launched, replayed
 
