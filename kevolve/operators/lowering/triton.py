@@ -131,18 +131,7 @@ def _function(function: Function, kernel: Kernel) -> str:
             else "\n".join([f"def {function.name}(", *(f"{INDENT}{parameter}," for parameter in parameters), "):"])
         )
     comments = [f"{INDENT}# {line}" for line in kernel.lines]
-    return "\n".join([*_decorator(function), head, *comments, *function.lines])
-
-
-def _decorator(function: Function) -> list[str]:
-    """Sizes that only bound something are compiled once for all their values; of others it matters whether 16 divides them."""
-    code = "\n".join(function.lines)
-    bounds = [name for name in function.sizes if not re.search(rf"[*/%] {name}\b|\b{name} [*/%]", code)]
-    if not bounds:
-        return ["@triton.jit"]
-    names = ", ".join(f'"{name}"' for name in bounds)
-    line = f"@triton.jit(do_not_specialize=[{names}])"
-    return [line] if len(line) <= WIDTH else ["@triton.jit(", f"{INDENT}do_not_specialize=[{names}]", ")"]
+    return "\n".join(["@triton.jit", head, *comments, *function.lines])
 
 
 __all__ = ["Launch", "source"]
