@@ -95,7 +95,7 @@ def _printed(spec: Spec, language: str) -> str:
     try:
         forward = lower(spec, library=library)
         backward = lower(spec, backward=True, library=library) if spec.grad else None
-        text: str = import_module(f"kevolve.operators.lowering.{language}").source(forward, backward)
+        text: str = import_module(f"kevolve.operators.lowering.{language}.printer").source(forward, backward)
     finally:
         forget()  # a session of hundreds of specs would hold the expressions of all
     return text

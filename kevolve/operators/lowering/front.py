@@ -65,9 +65,9 @@ class Front:
 
     def run(self) -> None:
         """Walk the graph. Raises ``Uncovered`` at an operator that no handler knows."""
-        from kevolve.operators.lowering import aten_indexing, aten_pointwise, aten_reductions, aten_views
+        from kevolve.operators.lowering.aten import indexing, pointwise, reductions, views
 
-        del aten_indexing, aten_pointwise, aten_reductions, aten_views  # they register their handlers
+        del indexing, pointwise, reductions, views  # they register their handlers
         waiting = iter(self.captured.inputs)
         for node in self.captured.graph.nodes:
             self.node = node

@@ -11,7 +11,7 @@ import torch
 
 from kevolve.languages.cpp import Cpp
 from kevolve.languages.cpp_source import parse_problem, policy_problem
-from kevolve.operators.lowering import cpp
+from kevolve.operators.lowering.cpp import printer as cpp
 from kevolve.operators.lowering.expression import FLOATS, Buffer, Expression, as_index, constant, make, place
 from kevolve.operators.lowering.index import Axis, Index, Size
 from kevolve.operators.lowering.printing import Unprintable

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from kevolve.operators.lowering.cpp_function import Function, touched
-from kevolve.operators.lowering.cpp_rows import COMBINED, REDUCTIONS, call, kind, maps, start, stores
-from kevolve.operators.lowering.cpp_text import reads
-from kevolve.operators.lowering.cpp_view import Sweep, Work
+from kevolve.operators.lowering.cpp.function import Function, touched
+from kevolve.operators.lowering.cpp.rows import COMBINED, REDUCTIONS, call, kind, maps, start, stores
+from kevolve.operators.lowering.cpp.text import reads
+from kevolve.operators.lowering.cpp.view import Sweep, Work
 from kevolve.operators.lowering.expression import Expression, visit
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.printing import ATOM, Unprintable

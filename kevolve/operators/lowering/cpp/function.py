@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from kevolve.operators.lowering.cpp_text import STORED, TYPES, Printer
-from kevolve.operators.lowering.cpp_view import View, Work, of_store
+from kevolve.operators.lowering.cpp.text import STORED, TYPES, Printer
+from kevolve.operators.lowering.cpp.view import View, Work, of_store
 from kevolve.operators.lowering.expression import Buffer, Expression, visit
 from kevolve.operators.lowering.index import Axis, Index, Read, Size, parts
 from kevolve.operators.lowering.printing import ATOM, PLUS, UNARY, Definitions, Names, definitions, described, is_single, split
@@ -39,7 +39,7 @@ _MARK = re.compile(r"^//@ (?P<name>\w+)(?:: (?P<needs>.*))?\n", re.MULTILINE)
 @functools.cache
 def helpers() -> dict[str, tuple[tuple[str, ...], str]]:
     """The helpers by name, in the order of their file: what each needs, and its text."""
-    text = Path(__file__).with_name("cpp_helpers.cpp").read_text()
+    text = Path(__file__).with_name("helpers.cpp").read_text()
     marks = list(_MARK.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return {

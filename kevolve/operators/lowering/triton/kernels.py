@@ -9,9 +9,9 @@ from kevolve.operators.lowering.expression import Buffer, Expression
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.printing import Unprintable
 from kevolve.operators.lowering.program import Kernel, Pass, Step
-from kevolve.operators.lowering.triton_function import Function, Side
-from kevolve.operators.lowering.triton_passes import Passes
-from kevolve.operators.lowering.triton_tile import Group, Regrouping, lanes, row_major
+from kevolve.operators.lowering.triton.function import Function, Side
+from kevolve.operators.lowering.triton.passes import Passes
+from kevolve.operators.lowering.triton.tile import Group, Regrouping, lanes, row_major
 
 Extents = tuple[Index, ...]  # of one side in several passes: the longest counts
 
@@ -58,15 +58,15 @@ def printed(kernel: Kernel, name: str) -> list[Launch]:
     """The functions that compute a kernel, in order."""
     looping = [each for each in kernel.passes if each.axes]
     if kernel.form == "whole" and len(looping) == 1:
-        from kevolve.operators.lowering.triton_whole import whole
+        from kevolve.operators.lowering.triton.whole import whole
 
         return whole(kernel, name)
     if kernel.form == "product":
-        from kevolve.operators.lowering.triton_product import product
+        from kevolve.operators.lowering.triton.product import product
 
         return [product(kernel, name)]
     if kernel.form == "scan":
-        from kevolve.operators.lowering.triton_scan import scan
+        from kevolve.operators.lowering.triton.scan import scan
 
         return [scan(kernel, name)]
     if kernel.form in ("rows", "whole"):

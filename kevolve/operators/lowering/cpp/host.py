@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kevolve.operators.lowering.cpp_function import File, Function, folded
-from kevolve.operators.lowering.cpp_text import STORED, Printer, literal
+from kevolve.operators.lowering.cpp.function import File, Function, folded
+from kevolve.operators.lowering.cpp.text import STORED, Printer, literal
 from kevolve.operators.lowering.expression import Buffer
 from kevolve.operators.lowering.index import Axis, Index, Size
 from kevolve.operators.lowering.program import Program

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kevolve.operators.lowering.cpp_columns import columns
-from kevolve.operators.lowering.cpp_function import CONSTANTS, File, Function, helpers
-from kevolve.operators.lowering.cpp_host import Host
-from kevolve.operators.lowering.cpp_product import product
-from kevolve.operators.lowering.cpp_rows import rows
-from kevolve.operators.lowering.cpp_scatter import scatter
-from kevolve.operators.lowering.cpp_view import viewed
-from kevolve.operators.lowering.cpp_whole import scan, whole
+from kevolve.operators.lowering.cpp.columns import columns
+from kevolve.operators.lowering.cpp.function import CONSTANTS, File, Function, helpers
+from kevolve.operators.lowering.cpp.host import Host
+from kevolve.operators.lowering.cpp.product import product
+from kevolve.operators.lowering.cpp.rows import rows
+from kevolve.operators.lowering.cpp.scatter import scatter
+from kevolve.operators.lowering.cpp.view import viewed
+from kevolve.operators.lowering.cpp.whole import scan, whole
 from kevolve.operators.lowering.printing import Unprintable
 from kevolve.operators.lowering.program import Kernel, Program
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from kevolve.operators.lowering.expression import Buffer
 from kevolve.operators.lowering.printing import Names
 from kevolve.operators.lowering.program import Kernel, Pass
-from kevolve.operators.lowering.triton_expression import is_float
-from kevolve.operators.lowering.triton_function import Function
-from kevolve.operators.lowering.triton_kernels import Launch, along_memory, expressions, packed, row_tiles, settle
-from kevolve.operators.lowering.triton_passes import NOWHERE, Partial, Passes, neutral
-from kevolve.operators.lowering.triton_tile import Regrouping
+from kevolve.operators.lowering.triton.expression import is_float
+from kevolve.operators.lowering.triton.function import Function
+from kevolve.operators.lowering.triton.kernels import Launch, along_memory, expressions, packed, row_tiles, settle
+from kevolve.operators.lowering.triton.passes import NOWHERE, Partial, Passes, neutral
+from kevolve.operators.lowering.triton.tile import Regrouping
 
 Shares = list[tuple[Partial, Buffer, Buffer | None]]  # a reduction, its shares, their places
 

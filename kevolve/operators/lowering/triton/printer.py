@@ -6,9 +6,9 @@ import re
 
 from kevolve.operators.lowering.printing import Names
 from kevolve.operators.lowering.program import Kernel, Program
-from kevolve.operators.lowering.triton_function import INDENT, WIDTH, WORDS, Function, helpers
-from kevolve.operators.lowering.triton_kernels import Launch, printed
-from kevolve.operators.lowering.triton_wrapper import Wrapper
+from kevolve.operators.lowering.triton.function import INDENT, WIDTH, WORDS, Function, helpers
+from kevolve.operators.lowering.triton.kernels import Launch, printed
+from kevolve.operators.lowering.triton.wrapper import Wrapper
 
 KNOBS = {  # name: what it is, value, alternatives
     "TILE": ("elements of a tile", 1024, (256, 512, 1024, 2048, 4096)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kevolve.operators.lowering.cpp_text import EXPENSIVE
+from kevolve.operators.lowering.cpp.text import EXPENSIVE
 from kevolve.operators.lowering.expression import Expression, as_index, make, place, rewritten, sorted_reads, visit
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.program import Kernel, Pass, Step, Store

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from kevolve.operators.lowering.printing import Unprintable
 from kevolve.operators.lowering.program import Kernel, Pass, Step
-from kevolve.operators.lowering.triton_expression import TYPES
-from kevolve.operators.lowering.triton_function import Function
-from kevolve.operators.lowering.triton_kernels import Launch, begin_programs, expressions, named, row_tiles, settle
-from kevolve.operators.lowering.triton_passes import Passes, neutral
-from kevolve.operators.lowering.triton_tile import Regrouping
+from kevolve.operators.lowering.triton.expression import TYPES
+from kevolve.operators.lowering.triton.function import Function
+from kevolve.operators.lowering.triton.kernels import Launch, begin_programs, expressions, named, row_tiles, settle
+from kevolve.operators.lowering.triton.passes import Passes, neutral
+from kevolve.operators.lowering.triton.tile import Regrouping
 
 COMBINES = {"sum": "+", "prod": "*", "max": "larger_of", "min": "smaller_of"}
 

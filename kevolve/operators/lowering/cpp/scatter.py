@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from kevolve.operators.lowering.cpp_function import Function
-from kevolve.operators.lowering.cpp_text import reads
-from kevolve.operators.lowering.cpp_view import Work
+from kevolve.operators.lowering.cpp.function import Function
+from kevolve.operators.lowering.cpp.text import reads
+from kevolve.operators.lowering.cpp.view import Work
 from kevolve.operators.lowering.expression import Buffer
 from kevolve.operators.lowering.index import Axis, Index, Monomial, Size, exactly
 from kevolve.operators.lowering.printing import TIMES, Unprintable

@@ -10,9 +10,9 @@ from kevolve.operators.lowering.expression import Expression
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.printing import ATOM, Unprintable
 from kevolve.operators.lowering.program import Kernel, Pass, Step, Store
-from kevolve.operators.lowering.triton_expression import AND, COMPARED, TYPES, is_float
-from kevolve.operators.lowering.triton_function import Function, Side
-from kevolve.operators.lowering.triton_tile import Regrouping, reads, row_major
+from kevolve.operators.lowering.triton.expression import AND, COMPARED, TYPES, is_float
+from kevolve.operators.lowering.triton.function import Function, Side
+from kevolve.operators.lowering.triton.tile import Regrouping, reads, row_major
 
 BITS = {"int64": 63, "int32": 31, "int16": 15, "int8": 7}
 NOWHERE = str(2**63 - 1)  # the place of nothing yet

@@ -9,10 +9,10 @@ from kevolve.operators.lowering.expression import Buffer
 from kevolve.operators.lowering.index import Axis, Index, Size
 from kevolve.operators.lowering.printing import PLUS, UNARY, IndexStyle, Names, Unprintable, index_text
 from kevolve.operators.lowering.program import Program
-from kevolve.operators.lowering.triton_call import call_lines
-from kevolve.operators.lowering.triton_function import WORDS
-from kevolve.operators.lowering.triton_host import host_number
-from kevolve.operators.lowering.triton_kernels import Launch
+from kevolve.operators.lowering.triton.call import call_lines
+from kevolve.operators.lowering.triton.function import WORDS
+from kevolve.operators.lowering.triton.host import host_number
+from kevolve.operators.lowering.triton.kernels import Launch
 
 WIDTH = 110
 INDENT = "    "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from kevolve.operators.lowering.cpp_function import Function
-from kevolve.operators.lowering.cpp_text import TYPES
-from kevolve.operators.lowering.cpp_view import Sweep, Work
+from kevolve.operators.lowering.cpp.function import Function
+from kevolve.operators.lowering.cpp.text import TYPES
+from kevolve.operators.lowering.cpp.view import Sweep, Work
 from kevolve.operators.lowering.expression import Expression, visit
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.printing import ATOM, Unprintable, described

@@ -6,11 +6,11 @@ from kevolve.operators.lowering.expression import Expression
 from kevolve.operators.lowering.index import Axis, Index
 from kevolve.operators.lowering.printing import Unprintable
 from kevolve.operators.lowering.program import Kernel, Step
-from kevolve.operators.lowering.triton_expression import TYPES, is_float
-from kevolve.operators.lowering.triton_function import Function, Side
-from kevolve.operators.lowering.triton_kernels import Launch, expressions, named, settle
-from kevolve.operators.lowering.triton_passes import Passes, vanishes
-from kevolve.operators.lowering.triton_tile import Group, Regrouping
+from kevolve.operators.lowering.triton.expression import TYPES, is_float
+from kevolve.operators.lowering.triton.function import Function, Side
+from kevolve.operators.lowering.triton.kernels import Launch, expressions, named, settle
+from kevolve.operators.lowering.triton.passes import Passes, vanishes
+from kevolve.operators.lowering.triton.tile import Group, Regrouping
 
 
 def product(kernel: Kernel, name: str) -> Launch:

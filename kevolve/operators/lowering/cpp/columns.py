@@ -6,10 +6,10 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from kevolve.operators.lowering.cpp_function import Function, trivial
-from kevolve.operators.lowering.cpp_rows import COMBINED, flat, kind, memory, restore, start, stores
-from kevolve.operators.lowering.cpp_text import EXPENSIVE, TYPES
-from kevolve.operators.lowering.cpp_view import Sweep, Work
+from kevolve.operators.lowering.cpp.function import Function, trivial
+from kevolve.operators.lowering.cpp.rows import COMBINED, flat, kind, memory, restore, start, stores
+from kevolve.operators.lowering.cpp.text import EXPENSIVE, TYPES
+from kevolve.operators.lowering.cpp.view import Sweep, Work
 from kevolve.operators.lowering.expression import Expression, visit
 from kevolve.operators.lowering.index import Axis
 from kevolve.operators.lowering.printing import ATOM, described

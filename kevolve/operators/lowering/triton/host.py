@@ -7,7 +7,7 @@ from collections.abc import Callable
 from kevolve.operators.lowering.expression import Expression
 from kevolve.operators.lowering.index import Index
 from kevolve.operators.lowering.printing import ATOM, PLUS, TIMES, UNARY, Unprintable
-from kevolve.operators.lowering.triton_expression import BINARY, ONE_SIDED, is_float, number
+from kevolve.operators.lowering.triton.expression import BINARY, ONE_SIDED, is_float, number
 
 NAMES = "exp exp2 expm1 log log2 log1p sqrt sin cos tan tanh erf floor ceil trunc"
 MATH = {name: f"math.{name}" for name in NAMES.split()}

@@ -14,8 +14,8 @@ from kevolve.operators.lowering.expression import Buffer, Expression, called, ch
 from kevolve.operators.lowering.index import Axis, Bounded, Index, Quotient, Read, Remainder, Size
 from kevolve.operators.lowering.printing import PLUS, Names, is_single
 from kevolve.operators.lowering.printing import described as described_anywhere
-from kevolve.operators.lowering.triton_expression import AND, TYPES, Writer, is_float, number
-from kevolve.operators.lowering.triton_tile import Group
+from kevolve.operators.lowering.triton.expression import AND, TYPES, Writer, is_float, number
+from kevolve.operators.lowering.triton.tile import Group
 
 WIDTH = 110
 INDENT = "    "
@@ -382,7 +382,7 @@ def described(value: Expression) -> str:
 @cache
 def helpers() -> dict[str, str]:
     """The helper functions that a file may hold, by name."""
-    parts = Path(__file__).with_name("triton_functions.py.jinja").read_text(encoding="utf-8").strip().split("\n\n\n")
+    parts = Path(__file__).with_name("functions.py.jinja").read_text(encoding="utf-8").strip().split("\n\n\n")
     return {re.findall(r"def (\w+)", part)[0]: part for part in parts}
 
 

@@ -1,0 +1,1 @@
+"""What each ATen operator means: for views an index, for pointwise operators an expression, for what combines elements a step."""

@@ -1,0 +1,1 @@
+"""Prints a ``Program`` as C++: ``printer``, a module a form of kernel, and what they share."""
