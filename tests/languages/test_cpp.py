@@ -136,6 +136,13 @@ def test_the_policy_refuses(line: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ["[[gnu::always_inline]] inline float f() { return 1; }", "__attribute__((always_inline)) inline int g();"]
+)
+def test_attributes_that_change_no_meaning_are_allowed(line: str) -> None:
+    assert policy(line) is None
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "#include <cmath>",

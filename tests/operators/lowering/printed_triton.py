@@ -22,8 +22,8 @@ from torch.nn import functional
 from kevolve import Scalar, Tensor, sizes
 from kevolve.evaluate.materialise import materialise
 from kevolve.languages.triton import Triton
-from kevolve.operators.lowering import triton
 from kevolve.operators.lowering.lower import lower
+from kevolve.operators.lowering.triton import printer as triton
 from kevolve.spec.reference import Reference
 from kevolve.spec.spec import Case, Draw, Spec
 

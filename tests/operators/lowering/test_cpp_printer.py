@@ -88,6 +88,14 @@ def softmax() -> Program:
     return program("softmax", [x], [out], Kernel("out", "rows", (row,), passes, ("return x.softmax(-1)",)))
 
 
+def exponential() -> Program:
+    count = Size("count")
+    (at,) = axes(("i", count))
+    x, out = buffer("x", count), buffer("out", count, role="output")
+    step = Step("out", "map", (at,), FLOAT, stores=[stored(out, op("exp", load(x, at)), at)])
+    return program("exponential", [x], [out], Kernel("out", "columns", (at,), [Pass((), [step])]))
+
+
 def column_softmax() -> Program:
     batch = Size("batch")
     x, out = buffer("x", batch, ROWS, COLUMNS, like="x"), buffer("out", batch, ROWS, COLUMNS, role="output", like="x")
@@ -252,6 +260,18 @@ def test_pointwise_kernels_agree_with_float64(built: Any) -> None:
 
 
 @needs_compiler
+def test_the_exponential_is_as_exact_as_it_says_for_every_kind_of_float(built: Any) -> None:
+    bits = torch.arange(-(2**31), 2**31, 4099).to(torch.int32)  # payloads of NaN, infinities and subnormal numbers among them
+    x = torch.cat([bits.view(torch.float32), torch.tensor([88.72283, 88.7229, -86.89, -86.91, float("inf"), -float("inf"), 0.0, -0.0])])
+    found, exact = built(exponential())(x), x.double().exp()
+    assert torch.equal(found.isnan(), x.isnan())
+    assert torch.equal(found.isinf(), exact.float().isinf())
+    assert (found[x < -86.9] == 0).all()
+    inside = (x >= -86.9) & exact.float().isfinite()
+    assert ((found.double() - exact).abs() / exact)[inside].max() < 2e-7
+
+
+@needs_compiler
 def test_an_entry_may_be_called_as_one_of_the_printers_own_helpers(built: Any) -> None:
     named = gelu()
     named.entry = "select"
@@ -299,7 +319,7 @@ def test_the_text_reads_like_the_formula() -> None:
     text = cpp.source(softmax())
     assert text.startswith("// softmax: softmax\n// idea: rows in parallel, 3 passes over each while it is in the cache\n")
     assert "// return x.softmax(-1)\ntemplate <class T>\nvoid compute_out(const T* x, T* out, int64_t rows, int64_t cols) {" in text
-    assert "const float peak = max_of(cols, [&](int64_t col) { return widen(x_row[col]); });" in text
+    assert "const float peak = max_of(cols, [&](int64_t col) INLINE { return widen(x_row[col]); });" in text
     assert "exponentials[col] = exp_of(widen(x_row[col]) - peak)" in text
     assert "narrow(exponentials[col] / total, out_row[col]);" in text
     assert "log_of" not in text

@@ -14,10 +14,10 @@ import torch
 
 from kevolve.evaluate.materialise import materialise
 from kevolve.languages.triton import Triton
-from kevolve.operators.lowering import triton
 from kevolve.operators.lowering.index import Index
 from kevolve.operators.lowering.lower import lower
 from kevolve.operators.lowering.printing import Unprintable
+from kevolve.operators.lowering.triton import printer as triton
 from kevolve.operators.tune_lines import marked, problems
 from kevolve.spec.spec import Draw, Spec
 

@@ -22,6 +22,7 @@ def columns(function: Function) -> None:
         pointwise(function)
         return
     function.fixed_extents([*view.grid, *(axis for sweep in view.all_sweeps for axis in sweep.axes)])
+    function.printer.around = frozenset([*view.grid[:-1], *(axis for sweep in view.all_sweeps for axis in sweep.axes)])
     lanes = function.file.use("kLanes")
     collapse = f" collapse({len(view.grid)})" if len(view.grid) > 1 else ""
     with contextlib.ExitStack() as stack:
@@ -50,7 +51,8 @@ def pointwise(function: Function) -> None:
     found = function.defined(sweep.expressions, view.grid)
     if not outer:
         function.define(found.outside)
-        function.pragma(f"parallel for simd schedule(static) {function.enough()}")
+        enough = function.enough(of="parallel : ")  # else tiny problems would have no lanes either
+        function.pragma(f"parallel for simd schedule(static) {enough}")
         with function.loops([last]):
             function.inner = (last,)
             function.define(found.within[0])
@@ -105,9 +107,9 @@ def _lanes(function: Function) -> Iterator[None]:
 def _sweep(function: Function, sweep: Sweep) -> None:
     last = function.view.grid[-1]
     _settle(function, sweep)
-    accumulators = [_accumulator(function, work) for work in sweep.works if work.step.kind in ("reduce", "scan")]
+    accumulators = {id(work): _accumulator(function, work) for work in sweep.works if work.step.kind in ("reduce", "scan")}
     names = function.names
-    found = function.defined(_inside(sweep), [*sweep.axes, last])
+    found = function.defined(sweep.inside, [*sweep.axes, last])
     function.define(found.outside)
     function.point(sweep.works, (*sweep.axes, last))
     made: list[Expression] = []
@@ -119,13 +121,12 @@ def _sweep(function: Function, sweep: Sweep) -> None:
         function.names = function.names.inside()
         with _column(function, sweep, found.within[-1]):
             made += function.define(found.within[-1])
-            for work, name in zip(sweep.works, accumulators or [""] * len(sweep.works), strict=True):
+            for work in sweep.works:
                 if work.step.kind == "reduce":
-                    _accumulate(function, sweep, work, name)
+                    _accumulate(function, sweep, work, accumulators[id(work)])
                 elif work.step.kind == "scan":
-                    _scan(function, work, name)
-            if not accumulators:
-                stores(function, sweep)
+                    _scan(function, work, accumulators[id(work)])
+            stores(function, Sweep(sweep.axes, [work for work in sweep.works if id(work) not in accumulators]))
     function.names = names
     function.forget(made)
     restore(function, sweep)
@@ -141,13 +142,6 @@ def _column(function: Function, sweep: Sweep, values: list[Expression]) -> Itera
         yield
 
 
-def _inside(sweep: Sweep) -> list[Expression]:
-    """What is evaluated in the innermost loop: of a reduction its body."""
-    if sweep.reduces:
-        return [work.body for work in sweep.works if work.body is not None]
-    return sweep.expressions
-
-
 def _settle(function: Function, sweep: Sweep) -> None:
     """What is costly and does not change along the pass is worked out once a column, into an array."""
     if not sweep.axes:
@@ -155,7 +149,7 @@ def _settle(function: Function, sweep: Sweep) -> None:
     last = function.view.grid[-1]
     found = [
         value
-        for value in function.defined(_inside(sweep), sweep.axes).outside
+        for value in function.defined(sweep.inside, sweep.axes).outside
         if last in value.axes and not trivial(value) and value.op != "load" and _costly(value) and id(value) not in function.printer.named
     ]
     if not found:

@@ -42,10 +42,8 @@ def helpers() -> dict[str, tuple[tuple[str, ...], str]]:
     text = Path(__file__).with_name("helpers.cpp").read_text()
     marks = list(_MARK.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    return {
-        mark["name"]: (tuple((mark["needs"] or "").split()), text[mark.end() : end].strip() + "\n")
-        for mark, end in zip(marks, ends, strict=True)
-    }
+    texts = {mark["name"]: (mark["needs"] or "", text[mark.end() : end].strip() + "\n") for mark, end in zip(marks, ends, strict=True)}
+    return {name: ((*needs.split(), *(["INLINE"] if "INLINE inline" in body else [])), body) for name, (needs, body) in texts.items()}
 
 
 class File:
@@ -275,11 +273,11 @@ class Function:
         texts = [self.extents.get(id(axis)) or self.printer.index(axis.extent, UNARY) for axis in fixed]
         return " * ".join(texts) or "1"
 
-    def enough(self) -> str:
-        """The clause that leaves tiny problems to one thread."""
+    def enough(self, of: str = "") -> str:
+        """The clause that leaves tiny problems to one thread. ``of``: what it is a clause of, where ``simd`` stands beside it."""
         longest = max((sweep.axes for sweep in self.view.all_sweeps), key=len, default=())
         self.file.use("kGrain")
-        return f"if ({self.work(self.view.grid, longest)} > kGrain)"
+        return f"if ({of}{self.work(self.view.grid, longest)} > kGrain)"
 
     def parameters(self) -> list[tuple[str, str, object]]:
         """Declaration, kind and what stands for it."""

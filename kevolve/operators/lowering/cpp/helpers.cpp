@@ -1,3 +1,6 @@
+//@ INLINE
+#define INLINE __attribute__((always_inline))  // a loop vectorises where all that it calls is inlined
+
 //@ kInfinity
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -42,23 +45,23 @@ struct Float16 {  // not _Float16, which g++ has since 12 and clang++ since 15
 };
 
 //@ bits
-inline float as_float(uint32_t bits) {
+INLINE inline float as_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
 
-inline uint32_t as_bits(float value) {
+INLINE inline uint32_t as_bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
   return bits;
 }
 
 //@ widen: Bfloat16 Float16 bits
-inline float widen(float value) { return value; }
-inline double widen(double value) { return value; }
-inline float widen(Bfloat16 value) { return as_float(static_cast<uint32_t>(value.bits) << 16); }
-inline float widen(Float16 value) {  // a multiplication moves the exponent, of subnormals too
+INLINE inline float widen(float value) { return value; }
+INLINE inline double widen(double value) { return value; }
+INLINE inline float widen(Bfloat16 value) { return as_float(static_cast<uint32_t>(value.bits) << 16); }
+INLINE inline float widen(Float16 value) {  // a multiplication moves the exponent, of subnormals too
   const uint32_t sign = (value.bits & 0x8000u) << 16, rest = (value.bits & 0x7fffu) << 13;
   const uint32_t finite = as_bits(as_float(rest) * 0x1p112f);
   return as_float(sign | (rest < 0x0f800000u ? finite : rest | 0x7f800000u));
@@ -66,12 +69,12 @@ inline float widen(Float16 value) {  // a multiplication moves the exponent, of 
 
 //@ narrow: Bfloat16 Float16 bits
 // To the nearest, ties to even; NaN stays NaN.
-inline void narrow(float value, float& out) { out = value; }
-inline void narrow(float value, Bfloat16& out) {
+INLINE inline void narrow(float value, float& out) { out = value; }
+INLINE inline void narrow(float value, Bfloat16& out) {
   const uint32_t bits = as_bits(value), rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   out.bits = static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
 }
-inline void narrow(float value, Float16& out) {
+INLINE inline void narrow(float value, Float16& out) {
   const uint32_t bits = as_bits(value), rest = bits & 0x7fffffffu;
   const uint32_t exact = ((rest + 0xfffu + ((rest >> 13) & 1u)) >> 13) - (112u << 10);
   const uint32_t normal = exact < 0x7c00u ? exact : 0x7c00u;
@@ -99,14 +102,14 @@ std::unique_ptr<T[]> scratch(int64_t count) {
 
 //@ floor_divide
 // The quotient rounded down; `below` is positive.
-inline int64_t floor_divide(int64_t above, int64_t below) {
+INLINE inline int64_t floor_divide(int64_t above, int64_t below) {
   const int64_t quotient = above / below;
   return quotient * below > above ? quotient - 1 : quotient;
 }
 
 //@ floor_remainder
 // What is left of a quotient rounded down; `below` is positive.
-inline int64_t floor_remainder(int64_t above, int64_t below) {
+INLINE inline int64_t floor_remainder(int64_t above, int64_t below) {
   const int64_t rest = above % below;
   return rest < 0 ? rest + below : rest;
 }
@@ -114,7 +117,7 @@ inline int64_t floor_remainder(int64_t above, int64_t below) {
 //@ integer_floor_divide
 // The quotient rounded down, of any signs.
 template <class T>
-inline T floor_quotient(T above, T below) {
+INLINE inline T floor_quotient(T above, T below) {
   const T quotient = above / below;
   return quotient * below != above && (above < 0) != (below < 0) ? quotient - 1 : quotient;
 }
@@ -122,7 +125,7 @@ inline T floor_quotient(T above, T below) {
 //@ integer_floor_remainder
 // What is left of a quotient rounded down: it has the sign of `below`.
 template <class T>
-inline T floor_rest(T above, T below) {
+INLINE inline T floor_rest(T above, T below) {
   const T rest = above % below;
   return rest != 0 && (rest < 0) != (below < 0) ? rest + below : rest;
 }
@@ -130,21 +133,21 @@ inline T floor_rest(T above, T below) {
 //@ float_remainder
 // What is left of a quotient rounded down: it has the sign of `below`.
 template <class T>
-inline T float_remainder(T above, T below) {
+INLINE inline T float_remainder(T above, T below) {
   const T rest = std::fmod(above, below);
   return rest != 0 && (rest < 0) != (below < 0) ? rest + below : rest;
 }
 
 //@ select: bits
 // One of two that are both worked out, which lets loops vectorise where `?:` does not.
-inline float select(bool condition, float then, float otherwise) {
+INLINE inline float select(bool condition, float then, float otherwise) {
   const uint32_t mask = 0u - static_cast<uint32_t>(condition);
   return as_float((as_bits(then) & mask) | (as_bits(otherwise) & ~mask));
 }
 
 //@ select_double
 // One of two that are both worked out, which lets loops vectorise where `?:` does not.
-inline double select(bool condition, double then, double otherwise) {
+INLINE inline double select(bool condition, double then, double otherwise) {
   uint64_t mask = uint64_t{0} - static_cast<uint64_t>(condition), a, b;
   std::memcpy(&a, &then, sizeof(a));
   std::memcpy(&b, &otherwise, sizeof(b));
@@ -157,68 +160,68 @@ inline double select(bool condition, double then, double otherwise) {
 //@ smaller: select
 // By value, which lets loops vectorise where std::min does not; NaN if one of them is.
 template <class T>
-inline T smaller(T a, T b) {
+INLINE inline T smaller(T a, T b) {
   return a < b || a != a ? a : b;
 }
 template <>
-inline float smaller(float a, float b) {
+INLINE inline float smaller(float a, float b) {
   return select((a < b) | (a != a), a, b);
 }
 
 //@ larger: select
 // By value, which lets loops vectorise where std::max does not; NaN if one of them is.
 template <class T>
-inline T larger(T a, T b) {
+INLINE inline T larger(T a, T b) {
   return a > b || a != a ? a : b;
 }
 template <>
-inline float larger(float a, float b) {
+INLINE inline float larger(float a, float b) {
   return select((a > b) | (a != a), a, b);
 }
 
 //@ square_of
 template <class T>
-inline T square_of(T value) {
+INLINE inline T square_of(T value) {
   return value * value;
 }
 
 //@ floor_of
 // A floor without a call, so that loops over it vectorise.
-inline float floor_of(float x) {
+INLINE inline float floor_of(float x) {
   const float nearest = std::nearbyint(x);
   return nearest > x ? nearest - 1.0f : nearest;
 }
 
 //@ ceil_of
 // A ceiling without a call, so that loops over it vectorise.
-inline float ceil_of(float x) {
+INLINE inline float ceil_of(float x) {
   const float nearest = std::nearbyint(x);
   return nearest < x ? nearest + 1.0f : nearest;
 }
 
 //@ trunc_of
 // Towards zero, without a call, so that loops over it vectorise.
-inline float trunc_of(float x) {
+INLINE inline float trunc_of(float x) {
   const float size = std::fabs(x), nearest = std::nearbyint(size);
   return std::copysign(nearest > size ? nearest - 1.0f : nearest, x);
 }
 
 //@ sign_of
 template <class T>
-inline T sign_of(T value) {
+INLINE inline T sign_of(T value) {
   return static_cast<T>((value > 0) - (value < 0));
 }
 
 //@ widen_whole
 template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
-inline T widen(T value) {
+INLINE inline T widen(T value) {
   return value;
 }
 
 //@ count_below: widen
 // How many of a sorted row's elements are below `wanted`.
 template <class T, class Value>
-inline int64_t count_below(const T* row, int64_t count, Value wanted) {
+INLINE inline int64_t count_below(const T* row, int64_t count, Value wanted) {
   int64_t first = 0;
   while (count > 0) {
     const int64_t half = count / 2;
@@ -232,7 +235,7 @@ inline int64_t count_below(const T* row, int64_t count, Value wanted) {
 //@ count_at_most: widen
 // How many of a sorted row's elements are at most `wanted`.
 template <class T, class Value>
-inline int64_t count_at_most(const T* row, int64_t count, Value wanted) {
+INLINE inline int64_t count_at_most(const T* row, int64_t count, Value wanted) {
   int64_t first = 0;
   while (count > 0) {
     const int64_t half = count / 2;
@@ -245,7 +248,7 @@ inline int64_t count_at_most(const T* row, int64_t count, Value wanted) {
 
 //@ sqrt_of: bits select
 // A square root without a call, so that loops over it vectorise: by Newton's steps from a first guess at 1 / sqrt(x).
-inline float sqrt_of(float x) {
+INLINE inline float sqrt_of(float x) {
   const bool small = x < 0x1p-100f;
   const float scaled = select(small, x * 0x1p60f, x);
   float inverse = as_float(0x5f375a86u - (as_bits(scaled) >> 1));
@@ -259,28 +262,27 @@ inline float sqrt_of(float x) {
 }
 
 //@ exp_of: bits select
-// e^x by 2^n * p(r), x = n ln 2 + r: no call and no branch, so that loops over it vectorise.
-inline float exp_of(float x) {
+// e^x by 2^(n-1) * 2 p(r), x = n ln 2 + r: no call and no branch, so that loops over it vectorise. Relative error at most 2e-7; 0 below
+// -86.9, where float32 begins to lose digits.
+INLINE inline float exp_of(float x) {
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
-  float inside = x < -105.0f ? -105.0f : x;  // beyond these it is 0 and infinity
-  inside = inside > 89.0f ? 89.0f : inside;
-  const float shifted = std::fma(inside, 1.44269504f, kShift);
+  const float shifted = std::fma(x, 1.44269504f, kShift);
   const float whole = shifted - kShift;
   // ln 2 in two parts: 0.693145752f has so few bits that whole times it is exact
-  const float rest = std::fma(whole, -1.42860677e-6f, std::fma(whole, -0.693145752f, inside));
-  float p = std::fma(rest, 1.98756915e-4f, 1.39819995e-3f);
-  p = std::fma(p, rest, 8.33345191e-3f);
-  p = std::fma(p, rest, 4.16657959e-2f);
-  p = std::fma(p, rest, 1.66666655e-1f);
-  p = std::fma(p, rest, 5.00000012e-1f);
-  p = std::fma(p, rest * rest, rest) + 1.0f;
-  const int32_t power = static_cast<int32_t>(as_bits(shifted) << 9) >> 9, half = power >> 1;
-  return p * as_float((half + 127) << 23) * as_float((power - half + 127) << 23);  // 2^n in two parts: it may be no float32
+  const float rest = std::fma(whole, -1.42860677e-6f, std::fma(whole, -0.693145752f, x));
+  float p = std::fma(rest, 3.97513830e-4f, 2.79639990e-3f);
+  p = std::fma(p, rest, 1.66669038e-2f);
+  p = std::fma(p, rest, 8.33315916e-2f);
+  p = std::fma(p, rest, 3.33333310e-1f);
+  p = std::fma(p, rest, 1.00000002f);
+  p = std::fma(p, rest * rest, std::fma(rest, 2.0f, 2.0f));
+  const float value = p * as_float((as_bits(shifted) + 126) << 23);  // 2^128 is no float32
+  return select(x > 88.7228394f, std::numeric_limits<float>::infinity(), select(x < -86.9f, 0.0f, value));
 }
 
 //@ expm1_of: bits select
 // e^x - 1, as accurate near 0: no call and no branch, so that loops over it vectorise.
-inline float expm1_of(float x) {
+INLINE inline float expm1_of(float x) {
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
   float inside = x < -30.0f ? -30.0f : x;  // beyond these it is -1 and infinity
   inside = inside > 89.0f ? 89.0f : inside;
@@ -301,7 +303,7 @@ inline float expm1_of(float x) {
 
 //@ log_of: bits select
 // ln x = n ln 2 + p(m - 1), x = 2^n m: no call and no branch, so that loops over it vectorise.
-inline float log_of(float x) {
+INLINE inline float log_of(float x) {
   const bool small = x < std::numeric_limits<float>::min();
   const uint32_t bits = as_bits(select(small, x * 0x1p23f, x)) - 0x3f3504f3u;  // of 1 / sqrt(2)
   const float exponent = static_cast<float>((static_cast<int32_t>(bits) >> 23) - 23 * static_cast<int32_t>(small));
@@ -324,7 +326,7 @@ inline float log_of(float x) {
 
 //@ log1p_of: log_of
 // ln(1 + x), as accurate near 0.
-inline float log1p_of(float x) {
+INLINE inline float log1p_of(float x) {
   const float sum = 1.0f + x;
   const float lost = x - (sum - 1.0f);  // to rounding
   const float value = log_of(sum) + select((std::fabs(x) < 16777216.0f) & (sum > 0.0f), lost / sum, 0.0f);
@@ -333,22 +335,19 @@ inline float log1p_of(float x) {
 
 //@ tanh_of: expm1_of
 // By e^2x - 1, which is as accurate near 0.
-inline float tanh_of(float x) {
+INLINE inline float tanh_of(float x) {
   const float size = std::fabs(x);
   const float part = expm1_of(size > 10.0f ? 20.0f : 2.0f * size);
   return std::copysign(part / (part + 2.0f), x);
 }
 
-//@ sigmoid_of: exp_of select
-// 1 / (1 + e^-x), as accurate where it is nearly 0.
-inline float sigmoid_of(float x) {
-  const float part = exp_of(-std::fabs(x));
-  return select(x < 0.0f, part, 1.0f) / (1.0f + part);
-}
+//@ sigmoid_of: exp_of
+// 1 / (1 + e^-x).
+INLINE inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
 
 //@ erf_of: exp_of select
 // erf by a polynomial near 0 and by 1 - e^p(|x|) elsewhere: no branch, so that loops over it vectorise.
-inline float erf_of(float x) {
+INLINE inline float erf_of(float x) {
   const uint32_t bits = as_bits(x) & 0x7fffffffu;
   const float size = as_float(bits < 0x40800000u ? bits : 0x40800000u), squared = x * x;  // at most 4
   float near = std::fma(squared, -5.95374091e-4f, 4.98594043e-3f);
@@ -369,7 +368,7 @@ inline float erf_of(float x) {
 //@ reduce_angle: bits
 // What is left of an angle, at most pi / 4 in size, and the `quarters` of a turn taken away. Exact for every float32: by pi / 2 in two
 // parts, and from 2^20 on by those bits of 2 / pi that matter for its exponent.
-inline float reduce_angle(float x, int32_t& quarters) {
+INLINE inline float reduce_angle(float x, int32_t& quarters) {
   static constexpr uint32_t kBits[] = {
       0x0000a2f9u, 0x00a2f983u, 0xa2f9836eu, 0xf9836e4eu, 0x836e4e44u, 0x6e4e4415u, 0x4e441529u, 0x441529fcu,
       0x1529fc27u, 0x29fc2757u, 0xfc2757d1u, 0x2757d1f5u, 0x57d1f534u, 0xd1f534ddu, 0xf534ddc0u, 0x34ddc0dbu,
@@ -394,7 +393,7 @@ inline float reduce_angle(float x, int32_t& quarters) {
 
 //@ wave: bits select
 // The sine of an angle of at most pi / 4 after so many quarters of a turn.
-inline float wave(float angle, int32_t quarters) {
+INLINE inline float wave(float angle, int32_t quarters) {
   const float squared = angle * angle;
   float odd = std::fma(squared, 2.71827445e-6f, -1.98393310e-4f);
   odd = std::fma(odd, squared, 8.33332937e-3f);
@@ -408,33 +407,33 @@ inline float wave(float angle, int32_t quarters) {
 }
 
 //@ sin_of: reduce_angle wave
-inline float sin_of(float x) {
+INLINE inline float sin_of(float x) {
   int32_t quarters;
   const float angle = reduce_angle(x, quarters);
   return wave(angle, quarters);
 }
 
 //@ cos_of: reduce_angle wave
-inline float cos_of(float x) {
+INLINE inline float cos_of(float x) {
   int32_t quarters;
   const float angle = reduce_angle(x, quarters);
   return wave(angle, quarters + 1);
 }
 
 //@ tan_of: reduce_angle wave
-inline float tan_of(float x) {
+INLINE inline float tan_of(float x) {
   int32_t quarters;
   const float angle = reduce_angle(x, quarters);
   return wave(angle, quarters) / wave(angle, quarters + 1);
 }
 
 //@ sum_of
-constexpr int64_t kSums = 64;  // tune: 16, 32, 64, 128
+constexpr int64_t kSums = 128;  // tune: 16, 32, 64, 128
 constexpr int64_t kBlock = 64 * kSums;  // terms whose sums are added up by themselves, for what rounding takes from long ones
 
 // term(0) + … + term(count - 1); of many terms, kSums sums side by side: one alone waits for its own additions.
 template <class Term>
-inline auto sum_of(int64_t count, const Term& term) {
+INLINE inline auto sum_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
   Value total = 0;
   int64_t i = 0;
@@ -458,7 +457,7 @@ inline auto sum_of(int64_t count, const Term& term) {
 //@ product_of
 // term(0) * … * term(count - 1).
 template <class Term>
-inline auto product_of(int64_t count, const Term& term) {
+INLINE inline auto product_of(int64_t count, const Term& term) {
   decltype(term(int64_t{0})) total = 1;
 #pragma omp simd reduction(* : total)
   for (int64_t i = 0; i < count; ++i) total *= term(i);
@@ -469,7 +468,7 @@ inline auto product_of(int64_t count, const Term& term) {
 // The best of term(0) to term(count - 1), in lanes side by side, which may see a term twice. NaN if one is, noted apart: a comparison
 // that keeps it does not vectorise.
 template <int lanes, class Term, class Better>
-inline auto extreme(int64_t count, const Term& term, const Better& better) {
+INLINE inline auto extreme(int64_t count, const Term& term, const Better& better) {
   using Value = decltype(term(int64_t{0}));
   Value best[lanes];
   int32_t odd[lanes];
@@ -500,11 +499,11 @@ inline auto extreme(int64_t count, const Term& term, const Better& better) {
 //@ max_of: extreme
 // The largest of term(0) to term(count - 1); NaN if one of them is.
 template <class Term>
-inline auto max_of(int64_t count, const Term& term) {
+INLINE inline auto max_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
   const auto better = [](Value a, Value b) { return a > b; };
-  if (count >= 64) return extreme<64>(count, term, better);
-  if (count >= 8) return extreme<8>(count, term, better);
+  if (count >= 512) return extreme<64>(count, term, better);
+  if (count >= 16) return extreme<16>(count, term, better);
   if (count > 0) return extreme<1>(count, term, better);
   return std::numeric_limits<Value>::has_infinity ? -std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::lowest();
 }
@@ -512,11 +511,11 @@ inline auto max_of(int64_t count, const Term& term) {
 //@ min_of: extreme
 // The smallest of term(0) to term(count - 1); NaN if one of them is.
 template <class Term>
-inline auto min_of(int64_t count, const Term& term) {
+INLINE inline auto min_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
   const auto better = [](Value a, Value b) { return a < b; };
-  if (count >= 64) return extreme<64>(count, term, better);
-  if (count >= 8) return extreme<8>(count, term, better);
+  if (count >= 512) return extreme<64>(count, term, better);
+  if (count >= 16) return extreme<16>(count, term, better);
   if (count > 0) return extreme<1>(count, term, better);
   return std::numeric_limits<Value>::has_infinity ? std::numeric_limits<Value>::infinity() : std::numeric_limits<Value>::max();
 }
@@ -524,7 +523,7 @@ inline auto min_of(int64_t count, const Term& term) {
 //@ any_of
 // Whether one of term(0) to term(count - 1) is true.
 template <class Term>
-inline bool any_of(int64_t count, const Term& term) {
+INLINE inline bool any_of(int64_t count, const Term& term) {
   int32_t found = 0;
 #pragma omp simd reduction(| : found)
   for (int64_t i = 0; i < count; ++i) found |= term(i) ? 1 : 0;
@@ -534,7 +533,7 @@ inline bool any_of(int64_t count, const Term& term) {
 //@ all_of
 // Whether all of term(0) to term(count - 1) are true.
 template <class Term>
-inline bool all_of(int64_t count, const Term& term) {
+INLINE inline bool all_of(int64_t count, const Term& term) {
   int32_t missing = 0;
 #pragma omp simd reduction(| : missing)
   for (int64_t i = 0; i < count; ++i) missing |= term(i) ? 0 : 1;
@@ -552,21 +551,21 @@ struct Best {
 //@ is_larger
 // Whether a value takes the place of the largest so far: NaN before all, the first of equal ones.
 template <class Value>
-inline bool is_larger(Value value, Value best) {
+INLINE inline bool is_larger(Value value, Value best) {
   return (value > best) | ((value != value) & (best == best));
 }
 
 //@ is_smaller
 // Whether a value takes the place of the smallest so far: NaN before all, the first of equal ones.
 template <class Value>
-inline bool is_smaller(Value value, Value best) {
+INLINE inline bool is_smaller(Value value, Value best) {
   return (value < best) | ((value != value) & (best == best));
 }
 
 //@ first_best: Best
 // The first of term(0) to term(count - 1), of which there is one, that no other `precedes`.
 template <class Term, class Precedes>
-inline auto first_best(int64_t count, const Term& term, const Precedes& precedes) {
+INLINE inline auto first_best(int64_t count, const Term& term, const Precedes& precedes) {
   using Value = decltype(term(int64_t{0}));
   constexpr int64_t kLanes = 16;
   Best<Value> best{term(int64_t{0}), 0};
@@ -606,27 +605,27 @@ inline auto first_best(int64_t count, const Term& term, const Precedes& precedes
 
 //@ argmax_of: first_best is_larger
 template <class Term>
-inline auto argmax_of(int64_t count, const Term& term) {
+INLINE inline auto argmax_of(int64_t count, const Term& term) {
   return first_best(count, term, [](auto value, auto best) { return is_larger(value, best); });
 }
 
 //@ argmin_of: first_best is_smaller
 template <class Term>
-inline auto argmin_of(int64_t count, const Term& term) {
+INLINE inline auto argmin_of(int64_t count, const Term& term) {
   return first_best(count, term, [](auto value, auto best) { return is_smaller(value, best); });
 }
 
 //@ fill
 template <class T>
 inline void fill(T* to, int64_t count, T value) {
-#pragma omp parallel for simd schedule(static) if (count > kGrain)
+#pragma omp parallel for simd schedule(static) if (parallel : count > kGrain)
   for (int64_t i = 0; i < count; ++i) to[i] = value;
 }
 
 //@ fill_narrow: narrow
 template <class T>
 inline void fill(T* to, int64_t count, float value) {
-#pragma omp parallel for simd schedule(static) if (count > kGrain)
+#pragma omp parallel for simd schedule(static) if (parallel : count > kGrain)
   for (int64_t i = 0; i < count; ++i) narrow(value, to[i]);
 }
 
@@ -698,7 +697,7 @@ inline void expect_equal(int64_t got, int64_t expected, const char* what) {
 // A panel for a tile: value(i, k) of `width` neighbours i side by side for each k, 0 beyond `count`. For values whose k are neighbours
 // in memory: some steps at a time, so that what is written stays in the cache.
 template <int64_t width, class Packed, class Value>
-inline void pack_along(int64_t first, int64_t count, int64_t depth, Packed* panel, const Value& value) {
+INLINE inline void pack_along(int64_t first, int64_t count, int64_t depth, Packed* panel, const Value& value) {
   constexpr int64_t kSteps = 16;
   const int64_t there = std::min(width, count - first);
   for (int64_t begin = 0; begin < depth; begin += kSteps) {
@@ -716,7 +715,7 @@ inline void pack_along(int64_t first, int64_t count, int64_t depth, Packed* pane
 // A panel for a tile: value(i, k) of `width` neighbours i side by side for each k, 0 beyond `count`. For values whose i are neighbours
 // in memory.
 template <int64_t width, class Packed, class Value>
-inline void pack_across(int64_t first, int64_t count, int64_t depth, Packed* panel, const Value& value) {
+INLINE inline void pack_across(int64_t first, int64_t count, int64_t depth, Packed* panel, const Value& value) {
   const int64_t there = std::min(width, count - first);
   for (int64_t k = 0; k < depth; ++k) {
     Packed* to = panel + k * width;
@@ -732,7 +731,7 @@ constexpr int64_t kDepth = 256;  // products that are summed up by themselves, f
 
 // The products of a tile, kHigh rows and kAcross columns: their sums stay in registers.
 template <class Packed, class Total>
-inline void multiply(int64_t depth, const Packed* high_panel, const Packed* wide_panel, Total (&totals)[kHigh][kAcross]) {
+INLINE inline void multiply(int64_t depth, const Packed* high_panel, const Packed* wide_panel, Total (&totals)[kHigh][kAcross]) {
   typedef Packed Lanes __attribute__((vector_size(16 * sizeof(Packed))));
   std::memset(totals, 0, sizeof(totals));
   for (int64_t begin = 0; begin < depth; begin += kDepth) {

@@ -142,7 +142,7 @@ def _pack(
             found = function.defined([operand], (*axes, *inner))
             values = list(found)
             values = [value for value in values if id(value) not in function.printer.named]
-            lambda_ = f"[&](int64_t {number}, int64_t {step}) {{"
+            lambda_ = f"[&](int64_t {number}, int64_t {step}) INLINE {{"
             dtype = {"float": "float32", "double": "float64", "int32_t": "int32", "int64_t": "int64"}[packed]
             plain = f"{head}{lambda_} return {function.printer.converted(operand, dtype)}; }});"
             if not decoded and not values and len(plain) + 2 * function.depth <= 110:

@@ -28,6 +28,7 @@ def rows(function: Function) -> None:
     """A parallel loop over rows, a loop in it for each pass."""
     view = function.view
     function.fixed_extents([*view.grid, *(axis for sweep in view.all_sweeps for axis in sweep.axes)])
+    function.printer.around = frozenset(view.grid)
     if not view.grid:
         _row(function)
         return
@@ -157,7 +158,7 @@ def kind(work: Work) -> str:
 
 
 def call(function: Function, head: str, tail: str, work: Work, axis: Axis, values: list[Expression], offset: str = "") -> None:
-    """``sum(cols, [&](int64_t col) { return …; })``."""
+    """``sum_of(cols, [&](int64_t col) INLINE { return …; })``."""
     assert work.body is not None
     step = work.step
     combine = function.file.use(REDUCTIONS[step.combine])
@@ -166,7 +167,7 @@ def call(function: Function, head: str, tail: str, work: Work, axis: Axis, value
     index = function.names.of(axis)
     dtype = work.body.dtype if step.combine in ("argmax", "argmin") else "bool" if step.combine in ("any", "all") else step.dtype
     values = [value for value in values if value is not work.body or function.kept.get(id(value)) is None]
-    opening = f"{head} {combine}({offset or extent}, [&](int64_t {index}) {{"
+    opening = f"{head} {combine}({offset or extent}, [&](int64_t {index}) INLINE {{"
     if not values:
         keep = (
             f"{function.kept[id(work.body)]} = " if id(work.body) in function.kept and id(work.body) not in function.printer.named else ""

@@ -70,6 +70,7 @@ class Printer:
 
     ``named``: expressions that have a name; ``results``: what earlier steps gave; ``element``: memory at a place; ``use``: asks for a
     helper; ``name``: of sizes, axes and scalars; ``lanes``: whether loops around it are vectorised: no calls and no branches then.
+    ``around``: axes of loops that are not.
     """
 
     name: Callable[[Size | Axis | str], str]
@@ -78,6 +79,7 @@ class Printer:
     results: dict[int, Text] = field(default_factory=dict)
     named: dict[int, Text] = field(default_factory=dict)
     lanes: bool = True
+    around: frozenset[Axis] = frozenset()
 
     def text(self, value: Expression, needs: int = 0) -> str:
         """In brackets where it binds less tightly than what is needed."""
@@ -220,7 +222,7 @@ class Printer:
         return self._root(value.arguments[0], value.dtype), ATOM
 
     def _root(self, value: Expression, dtype: str) -> str:
-        vectorised = self.lanes and dtype != "float64" and bool(value.axes)
+        vectorised = self.lanes and dtype != "float64" and not value.axes <= self.around
         return f"{self.use('sqrt_of') if vectorised else 'std::sqrt'}({self.text(value)})"
 
     def _abs(self, value: Expression) -> Text:

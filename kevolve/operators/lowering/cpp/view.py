@@ -47,6 +47,12 @@ class Sweep:
         return self.works[0].step.kind == "reduce"
 
     @property
+    def inside(self) -> list[Expression]:
+        """What is evaluated in its innermost loop: of a reduction the body."""
+        within = [[work.body] if work.step.kind == "reduce" else work.expressions for work in self.works]
+        return [value for values in within for value in values if value is not None]
+
+    @property
     def expressions(self) -> list[Expression]:
         """All of its works'."""
         return [value for work in self.works for value in work.expressions]
@@ -95,7 +101,7 @@ def viewed(kernel: Kernel) -> View:
     merged = {group: _merge(group, works.values(), _stem(kernel.form, number)) for number, group in enumerate(groups)}
     sweeps = []
     for each, own in zip(kernel.passes, passes, strict=True):
-        sweeps.append(_sweeps(merged.get(own, own), [works[id(step)] for step in each.steps]))
+        sweeps.append(_sweeps(merged.get(own, own), [works[id(step)] for step in each.steps], together=kernel.form == "columns"))
     if kernel.form == "product":
         return View(kernel, merged[groups[0]], sweeps, merged[inner], (merged[across[0]], merged[across[1]]))
     view = View(kernel, merged[grid], sweeps)
@@ -226,8 +232,10 @@ def _indices(works: list[Work]) -> Iterator[Index]:
 # --- sweeps, and what is kept between them ---
 
 
-def _sweeps(axes: tuple[Axis, ...], works: list[Work]) -> list[Sweep]:
-    """Each reduction by itself, what is only stored together."""
+def _sweeps(axes: tuple[Axis, ...], works: list[Work], *, together: bool) -> list[Sweep]:
+    """Each reduction by itself, what is only stored together. ``together``: reductions in lanes side by side go along with everything."""
+    if together and axes and all(work.step.kind in ("reduce", "map") for work in works):
+        return [Sweep(axes, sorted(works, key=lambda work: work.step.kind == "map"))]
     reductions = [Sweep(axes, [work]) for work in works if work.step.kind in ("reduce", "product", "scan", "scatter")]
     maps = [work for work in works if work.step.kind == "map"]
     return [*reductions, *([Sweep(axes, maps)] if maps else [])]
@@ -241,7 +249,7 @@ def _kept(sweeps: list[Sweep]) -> dict[int, Sweep]:
         if not sweep.axes:
             continue
         seen: set[int] = set()
-        pending = [value for work in sweep.works for value in ([work.body] if sweep.reduces else work.expressions) if value is not None]
+        pending = sweep.inside
         while pending:
             value = pending.pop()
             if id(value) in seen:

@@ -83,7 +83,7 @@ def _shifted(function: Function, work: Work, axis: Axis, first: str, count: str,
     function.names = scope.inside()
     index = function.names.new("at")
     helper = function.file.use(REDUCTIONS[work.step.combine])
-    function.line(f"{target} = {helper}({count}, [&](int64_t {index}) {{")
+    function.line(f"{target} = {helper}({count}, [&](int64_t {index}) INLINE {{")
     function.depth += 1
     function.line(f"const int64_t {function.names.of(axis)} = {first} + {index};")
     made = function.define(values)
