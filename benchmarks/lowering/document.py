@@ -51,9 +51,9 @@ fault of kevolve's: please report it. The operators of a search are chosen with 
 
 Neither Helion nor TorchInductor is asked. For a product with an epilogue Helion 1.5.1 prints the same loop over masked tiles with the
 epilogue on the tile, but with offsets of 32 bits, tf32 for float32 and an import of its own runtime. What is not covered of the sixty
-is not covered there either: torch 2.13's Inductor calls the library for the convolution, the sort and the FFT (`extern_kernels.convolution`,
-`aten.sort`, `aten._fft_r2c`) and unrolls the loop over time for one length; its files import Inductor and hold one shape. It is the
-baseline `compile` of every row.
+is not covered there either: torch 2.13's Inductor calls the library for the convolution, the sort and the FFT
+(`extern_kernels.convolution`, `aten.sort`, `aten._fft_r2c`) and unrolls the loop over time for one length; its files import Inductor and
+hold one shape. It is the baseline `compile` of every row.
 """
 
 _MEASURED = """The sixty of [benchmarks/lowering](../benchmarks/lowering/README.md) in a fresh project without samples, with
