@@ -55,6 +55,7 @@ class Function:
         self.lines: list[str] = []
         self.sides: list[Side] = []
         self.results: dict[int, str] = {}  # of steps
+        self.lane_bounds: set[str] = set()  # where masks end along the last side, which lies along memory
         self.writer = Writer(variable=self._variable, scalar=self.number, special=self._special, prepare=self._hosted)
         self._names = Names(WORDS | set(helpers()) | _reserved(expressions))
         self._given: set[str] = set()
@@ -208,6 +209,7 @@ class Function:
         if not sides:
             return ""
         key = frozenset(self._variable(side.group.flat) for side in sides)
+        self.lane_bounds |= {self.extent(side) for side in sides if side.position == self.ndim - 1}
         if key not in self._masks:
             tests = [f"{self._variable(side.group.flat)} < {self.extent(side)}" for side in sides]
             if len(tests) == 1:

@@ -131,7 +131,23 @@ def _function(function: Function, kernel: Kernel) -> str:
             else "\n".join([f"def {function.name}(", *(f"{INDENT}{parameter}," for parameter in parameters), "):"])
         )
     comments = [f"{INDENT}# {line}" for line in kernel.lines]
-    return "\n".join(["@triton.jit", head, *comments, *function.lines])
+    return "\n".join([*_decorator(function, kernel), head, *comments, *function.lines])
+
+
+def _decorator(function: Function, kernel: Kernel) -> list[str]:
+    """Numbers of rows are compiled once for all their values.
+
+    Of other sizes it matters whether 16 divides them: of what a place is multiplied with, for where rows begin; of where a mask ends
+    along memory, for how many elements are read at once.
+    """
+    code = "\n".join(function.lines)
+    bounds = [name for name in function.sizes if not re.search(rf"[*/%] {name}\b|\b{name} [*/%]", code)]
+    bounds = [name for name in bounds if name not in function.lane_bounds]
+    if not bounds or kernel.form not in ("rows", "columns"):
+        return ["@triton.jit"]
+    names = ", ".join(f'"{name}"' for name in bounds)
+    line = f"@triton.jit(do_not_specialize=[{names}])"
+    return [line] if len(line) <= WIDTH else ["@triton.jit(", f"{INDENT}do_not_specialize=[{names}]", ")"]
 
 
 __all__ = ["Launch", "source"]
