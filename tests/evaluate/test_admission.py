@@ -279,6 +279,18 @@ def test_an_impostor_gives_what_it_says() -> None:
     assert made["replay"] is other
 
 
+def test_a_reference_that_adds_in_another_order_every_time_is_not_told_to_read_what_it_does_not() -> None:
+    orders = iter(range(100))
+    right = torch.ones(4)
+
+    def again(*_: Any) -> torch.Tensor:
+        return right + torch.finfo(torch.float32).eps * (next(orders) % 3)
+
+    assert isinstance(impostors(1)["sampled prefix"](subject(right, (torch.arange(8.0),), again=again)), str)
+    fixed = subject(right, (torch.arange(8.0),), again=lambda inputs, *_: inputs[0][..., 4:])
+    assert isinstance(impostors(1)["sampled prefix"](fixed), torch.Tensor)
+
+
 def test_impostors_leave_the_right_answer_alone() -> None:
     right = torch.arange(1.0, 41.0).reshape(2, 20)
     before = right.clone()
