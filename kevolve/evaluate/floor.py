@@ -18,14 +18,17 @@ BOUNDS = ("memory", "compute", "latency", "launch")  # what a least time is spen
 def case_work(spec: Spec, case: Case, inputs: Sequence[Any], outputs: Iterable[Any], *, unread: frozenset[str] = frozenset()) -> Work:
     """The least work of a case: what the spec's ``work=`` says, else every input read once and every output written once.
 
-    ``inputs`` in the reference's order. ``unread``: names of inputs that are read in part only (tables that are indexed); they count
-    nothing. With ``grad=`` pass the gradients among ``outputs`` and the gradients of the outputs after ``inputs``.
+    ``inputs`` in the reference's order. ``unread``: names of inputs that are read in part only (tables that are indexed, caches of which
+    some slots are written); they count nothing, not even as what ``mutates=`` names, which stands behind the outputs. With ``grad=`` pass the gradients among ``outputs`` and the gradients of the outputs after ``inputs``.
     """
     if spec.work is not None:
         return spec.work(**case.values)
     named = zip((*spec.reference.inputs, *("" for _ in inputs)), inputs, strict=False)
     moved = sum(touched_bytes(value) for name, value in named if name not in unread)
-    return Work(bytes=float(moved + sum(touched_bytes(value) for value in outputs)))
+    given = list(outputs)
+    first = len(given) - len(spec.mutates)
+    written = [value for place, value in enumerate(given) if place < first or spec.mutates[place - first] not in unread]
+    return Work(bytes=float(moved + sum(map(touched_bytes, written))))
 
 
 def touched_bytes(value: Tensor | Any) -> int:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from kevolve.evaluate import lifting
 
-INDEXING = {  # operators that read a table in part, and which argument is the table
+INDEXING = {  # operators that read a table in part, or write it in part where it lies, and which argument is the table
     "gather": "self",
     "index": "self",
     "index_select": "self",
@@ -31,6 +31,8 @@ INDEXING = {  # operators that read a table in part, and which argument is the t
     "embedding_bag": "weight",
     "searchsorted": "sorted_sequence",
     "bucketize": "boundaries",
+    **dict.fromkeys("index_copy_ index_put_ _index_put_impl_ index_add_ index_fill_ index_reduce_".split(), "self"),
+    **dict.fromkeys("scatter_ scatter_add_ scatter_reduce_ masked_scatter_".split(), "self"),
 }
 
 

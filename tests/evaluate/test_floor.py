@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_inputs_count_once_outputs_once_and_indexed_tables_not_at_all() -> None:
     inputs, outputs = (torch.zeros(4, 8), torch.zeros(1000, 8), 3), (torch.zeros(4, dtype=torch.float64),)
     assert case_work(_spec(), CASE, inputs, outputs).bytes == 4 * 8 * 4 + 1000 * 8 * 4 + 4 * 8
     assert case_work(_spec(), CASE, inputs, outputs, unread=frozenset({"table"})).bytes == 4 * 8 * 4 + 4 * 8
+
+
+def test_a_cache_of_which_some_slots_are_written_counts_nothing_and_what_is_written_whole_counts_twice() -> None:
+    spec = replace(_spec(), mutates=("x", "table"))
+    x, table, other = torch.zeros(4, 8), torch.zeros(1000, 8), torch.zeros(5)
+    found = case_work(spec, CASE, (x, table, other), (torch.zeros(3), x, table), unread=frozenset({"table"}))
+    assert found.bytes == 4 * (32 + 5 + 3 + 32)
 
 
 def test_gradients_of_the_outputs_after_the_inputs_count_too() -> None:

@@ -159,6 +159,9 @@ def test_a_shared_part_is_looked_at_once():
         (lambda x, t: x[:2] * 2, ("x", "t")),
         (lambda x, t: x[:2].sum() + x[2:].sum() + t, ()),
         (lambda x, t: x[t] + x.sum(), ()),
+        (lambda x, t: x.index_copy_(0, t, torch.zeros(2, x.shape[1])), ("x",)),
+        (lambda x, t: x.index_put_((t,), torch.zeros(2, x.shape[1])), ("x",)),
+        (lambda x, t: x.mul_(2) + t.sum(), ()),
     ],
 )
 def test_inputs_read_in_part_are_named(function, indexed):
