@@ -19,7 +19,8 @@ def case_work(spec: Spec, case: Case, inputs: Sequence[Any], outputs: Iterable[A
     """The least work of a case: what the spec's ``work=`` says, else every input read once and every output written once.
 
     ``inputs`` in the reference's order. ``unread``: names of inputs that are read in part only (tables that are indexed, caches of which
-    some slots are written); they count nothing, not even as what ``mutates=`` names, which stands behind the outputs. With ``grad=`` pass the gradients among ``outputs`` and the gradients of the outputs after ``inputs``.
+    some slots are written); they count nothing, not even as what ``mutates=`` names, which stands behind the outputs. With ``grad=`` pass
+    the gradients among ``outputs`` and the gradients of the outputs after ``inputs``.
     """
     if spec.work is not None:
         return spec.work(**case.values)
