@@ -400,16 +400,21 @@ class Optimiser:
 
     def _fresh(self, node: Node) -> tuple[Fresh | None, Outcome]:
         """Full plan with a seed of its own in a new process, then every case timed; None with the first failure."""
-        run, spec = self._run, self._spec
-        candidate = run.build(spec, node.proposal.source, node.proposal.language)
+        run, spec, language = self._run, self._spec, node.proposal.language
+        seed = secrets.randbits(62)
+        candidate = run.build(spec, node.proposal.source, language)
         if isinstance(candidate, Outcome):
             return None, candidate
-        outcome, measured = run.graded(spec, self._cases, candidate, secrets.randbits(62))
+        outcome = run.check(spec, candidate, run.plan(spec, language, seed))
         if not outcome.passed:
             self._keep_counterexample(outcome)
             return None, outcome
-        failed = [one.outcome for one in measured.values() if one.outcome.status not in (Status.PASSED, Status.TOO_SLOW)]
-        return (None, failed[0]) if failed else (Fresh(node=node, checked=outcome, measured=measured), outcome)
+        measured: dict[str, Measurement] = {}
+        for case in self._cases if run.target.unmeasured(language) is None else ():
+            measured[case.id] = run.measure(spec, case, candidate, seed)
+            if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
+                return None, measured[case.id].outcome
+        return Fresh(node=node, checked=outcome, measured=measured), outcome
 
     def _write(self, fresh: Fresh) -> None:
         """Write the kernel with its header; under review leave it beside the present one and print the difference."""

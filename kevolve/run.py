@@ -317,9 +317,9 @@ class Run:
             self._measured[key] = self.measure(spec, case, candidate, self.seed)
         return self._measured[key]
 
-    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int, *, checked: Outcome | None = None) -> Measurement:
-        """Check the case at its own size, then time it against every baseline. ``checked``: what a plan with that draw in it came to."""
-        outcome = checked or self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
+    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int) -> Measurement:
+        """Check the case at its own size, then time it against every baseline."""
+        outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
         if not outcome.passed:
             return rows.failed(outcome)
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
@@ -341,21 +341,6 @@ class Run:
             unread=self._unread(spec),
         )
         return replace(measured, outcome=replace(measured.outcome, detail={**measured.outcome.detail, **said}))
-
-    def graded(self, spec: Spec, cases: Sequence[Case], candidate: Candidate, seed: int) -> tuple[Outcome, dict[str, Measurement]]:
-        """A full plan with every case's own size in it, then the cases timed, until one is wrong: what an acceptance asks.
-
-        One process checks it all: where each has a device's context to make, one a case would take longer than its timing.
-        """
-        timed = cases if self.target.unmeasured(candidate.language) is None else ()
-        plan = self.plan(spec, candidate.language, seed).beside(Draw(values=case.values, seed=seed) for case in timed)
-        checked = self.check(spec, candidate, plan)
-        measured: dict[str, Measurement] = {}
-        for case in timed if checked.passed else ():
-            measured[case.id] = self.measure(spec, case, candidate, seed, checked=checked)
-            if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
-                break
-        return checked, measured
 
     def _unread(self, spec: Spec) -> frozenset[str]:
         """Inputs that the reference reads in part, through an index: their bytes are no floor."""

@@ -24,7 +24,7 @@ from kevolve.evaluate import counterexamples
 from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.timing import timed_pool
+from kevolve.evaluate.timing import Measurement, timed_pool
 from kevolve.report.progress import Listener
 from kevolve.report.record import Record
 from kevolve.run import Run
@@ -120,11 +120,17 @@ class Measuring:
         """The full plan and every case timed, under a seed that is drawn here and that nobody has seen."""
         began = time.monotonic()
         done = partial(JobResult, job=self._round.identity(job))
-        run, spec = self._run, self._spec
+        run, spec, seed = self._run, self._spec, secrets.randbits(62)
         candidate = run.build(spec, job.source, job.language)
         if isinstance(candidate, Outcome):
             return done(outcome=candidate, seconds=time.monotonic() - began)
-        checked, measured = run.graded(spec, spec.cases, candidate, secrets.randbits(62))
+        checked = run.check(spec, candidate, run.plan(spec, job.language, seed))
+        measured: dict[str, Measurement] = {}
+        timed = checked.passed and run.target.unmeasured(job.language) is None
+        for case in spec.cases if timed else ():
+            measured[case.id] = run.measure(spec, case, candidate, seed)
+            if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
+                break
         return done(outcome=checked, measured=measured, seconds=time.monotonic() - began)
 
     def about(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
@@ -61,10 +61,6 @@ class Plan:
     _sheets: dict[tuple[int, ...], Sheet | None] = field(default_factory=dict, repr=False, compare=False)
     _twins: list[Any] = field(default_factory=list, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # candidates are checked side by side
-
-    def beside(self, draws: Iterable[Draw]) -> Plan:
-        """This plan and further draws, nothing computed yet."""
-        return Plan(spec=self.spec, seed=self.seed, cap=self.cap, examples=self.examples, draws=(*self.draws, *draws), notes=self.notes)
 
     def inputs(self, number: int) -> tuple[Any, ...]:
         """The inputs of draw ``number``, made once. Not to be written to. Raises ``ReferenceFailed`` where they cannot be made."""

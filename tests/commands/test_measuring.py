@@ -11,9 +11,8 @@ from kevolve.commands.measuring import Measuring, without_paths
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.timing import Measurement
-from kevolve.run import Run
 from kevolve.search.loop import Evaluated
-from kevolve.spec.spec import Case, Draw
+from kevolve.spec.spec import Case
 from kevolve.spool.declared import Declared
 from kevolve.spool.round import Job, Round
 
@@ -21,7 +20,7 @@ PASSED = Outcome(status=Status.PASSED, stage=Stage.PROPERTIES)
 WRONG = Outcome(status=Status.INCORRECT_NUMERICAL, stage=Stage.PROPERTIES)
 JOB = Job(kind="accept", language="cpp", source="int x;")
 DECLARED = Declared(module="m", function="test_f", nodeid="m.py::test_f", name="f", hash="h", cases=())
-CASES = tuple(Case(id=name, values={"rows": number}) for number, name in enumerate("abc"))
+CASES = tuple(Case(id=name, values={}) for name in "abc")
 
 
 class FakeRun:
@@ -32,7 +31,6 @@ class FakeRun:
         self.checked, self.by_case = PASSED, {}
         self.seeds: list[int] = []
         self.huge: list[bool] = []
-        self.sized: list[Draw] = []  # of the cases' own sizes, which the plan's process checks too
         self.target = SimpleNamespace(unmeasured=lambda language: None, shares_cores=True)
         self.problem: str | None = None
 
@@ -45,15 +43,12 @@ class FakeRun:
     def plan(self, spec, language, seed, *, huge=True):
         self.seeds.append(seed)
         self.huge.append(huge)
-        return SimpleNamespace(beside=lambda draws: self.sized.extend(draws))
+        return "plan"
 
     def check(self, spec, candidate, plan):
         return self.checked
 
-    graded = Run.graded
-
-    def measure(self, spec, case, candidate, seed, *, checked):
-        assert checked is PASSED
+    def measure(self, spec, case, candidate, seed):
         self.seeds.append(seed)
         return Measurement(outcome=Outcome(status=self.by_case.get(case.id, Status.PASSED), stage=Stage.PAIRED), pairs=7)
 
@@ -77,8 +72,6 @@ def test_an_acceptance_draws_one_grading_seed_of_its_own_and_times_every_case(ru
     assert len(set(run.seeds)) == 1
     assert len(run.seeds) == 4
     assert run.huge == [True]
-    assert [draw.values for draw in run.sized] == [case.values for case in CASES]
-    assert {draw.seed for draw in run.sized} == set(run.seeds)
     results(tmp_path, JOB)
     assert len(set(run.seeds)) == 2, "the seed is drawn anew for every kernel"
     assert 7 not in run.seeds, "the development plan's seed grades nothing"
