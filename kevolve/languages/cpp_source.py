@@ -134,7 +134,11 @@ _ATTRIBUTES = {
     "target",
     "__target__",
     "ifunc",
+    "__ifunc__",
     "init_priority",
+    "__init_priority__",
+    "weakref",  # another name for a function of a library, in a string
+    "__weakref__",
 }
 
 
@@ -192,8 +196,6 @@ def policy_problem(source: str, dialect: Dialect = CPP) -> str | None:
             return f"{text}: a kernel may not use the insides of the interpreter or the loader"
         if text in ("__attribute__", "__declspec") and (named := _attributes(words, at) & _ATTRIBUTES):
             return f"__attribute__(({sorted(named)[0]})): not allowed in a kernel"
-        if text == "gnu" and _is_harmless(words, at):
-            continue
         if text in ("gnu", "_Pragma", "__builtin_apply", "__builtin_return_address", "__builtin_frame_address"):
             return f"{text}: not allowed in a kernel"
     return None
@@ -256,12 +258,6 @@ def _attributes(words: list[Token], at: int) -> set[str]:
         if depth == 0:
             break
     return names
-
-
-def _is_harmless(words: list[Token], at: int) -> bool:
-    """Whether ``gnu`` begins an attribute of its own that may be: ``[[gnu::always_inline]]``."""
-    (_, before), (_, after), (_, name) = (words[place] if 0 <= place < len(words) else ("", "") for place in (at - 1, at + 1, at + 2))
-    return before == "[" and after == "::" and name not in _ATTRIBUTES
 
 
 def _directive_problem(text: str, dialect: Dialect) -> str | None:

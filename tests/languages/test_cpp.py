@@ -127,6 +127,7 @@ def test_brackets_in_strings_and_comments_do_not_count() -> None:
         ('auto f = ffi::Function::GetGlobal("torch.mm");', "GetGlobal: a kernel may not use tvm_ffi's registry"),
         ("__attribute__((constructor)) void before() {}", "__attribute__((constructor)): not allowed"),
         ('__attribute__((optimize("Ofast"))) void f() {}', "__attribute__((optimize)): not allowed"),
+        ('static int run(const char*) __attribute__((weakref("system")));', "__attribute__((weakref)): not allowed"),
         ('[[gnu::optimize("Ofast")]] void f() {}', "gnu: not allowed"),
         ("mmap(0, 1, 1, 1, 1, 1);", "mmap: a kernel may not use system calls"),
     ],
@@ -135,11 +136,8 @@ def test_the_policy_refuses(line: str, reason: str) -> None:
     assert reason in str(policy(line))
 
 
-@pytest.mark.parametrize(
-    "line", ["[[gnu::always_inline]] inline float f() { return 1; }", "__attribute__((always_inline)) inline int g();"]
-)
-def test_attributes_that_change_no_meaning_are_allowed(line: str) -> None:
-    assert policy(line) is None
+def test_an_attribute_that_changes_no_meaning_is_allowed() -> None:
+    assert policy("__attribute__((always_inline)) inline int f() { return 1; }") is None
 
 
 @pytest.mark.parametrize(
