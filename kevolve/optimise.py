@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kevolve import registry
 from kevolve.evaluate import counterexamples
+from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Status
@@ -50,6 +52,7 @@ MODELLED = Budget(evaluations=40, minutes=60, stall=12)  # with a model, which t
 IN_FLIGHT = 4  # steps that wait for models at a time
 ROUNDS = 3  # rounds evaluated at a time where timing does not share the cores: one slow candidate keeps nobody waiting
 SLOW, PASSES, SURE = range(3)
+AT_ONCE = 3  # cases of an acceptance under way where the device is held only to time
 TRIES = 3  # how many of the best are checked anew before a search counts as failed
 
 
@@ -410,11 +413,27 @@ class Optimiser:
             self._keep_counterexample(outcome)
             return None, outcome
         measured: dict[str, Measurement] = {}
-        for case in self._cases if run.target.unmeasured(language) is None else ():
-            measured[case.id] = run.measure(spec, case, candidate, seed)
-            if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
-                return None, measured[case.id].outcome
+        for case, measurement in self._measured(candidate, seed) if run.target.unmeasured(language) is None else ():
+            measured[case.id] = measurement
+            if measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW):
+                return None, measurement.outcome
         return Fresh(node=node, checked=outcome, measured=measured), outcome
+
+    def _measured(self, candidate: Candidate, seed: int) -> Iterator[tuple[Case, Measurement]]:
+        """Every case checked and timed. Where a device times, the next cases are compiled, checked and given their contents meanwhile."""
+        run, spec = self._run, self._spec
+
+        def one(case: Case) -> Measurement:
+            return run.measure(spec, case, candidate, seed)
+
+        if self._shares_cores:
+            yield from ((case, one(case)) for case in self._cases)
+            return
+        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="kevolve-case") as threads:
+            found = list(zip(self._cases, threads.map(one, self._cases), strict=True))
+        for case, measurement in found:
+            crowded = "out of memory" in measurement.outcome.message  # what does not fit beside others may fit alone
+            yield case, one(case) if crowded else measurement
 
     def _write(self, fresh: Fresh) -> None:
         """Write the kernel with its header; under review leave it beside the present one and print the difference."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -103,6 +104,7 @@ class Run:
         self._entry = Entry(self.seed)
         self._indexed: dict[str, frozenset[str]] = {}
         self._optimised: set[str] = set()
+        self._once = threading.Lock()  # what a run measures once is not measured by two threads
 
     @cached_property
     def target(self) -> Target:
@@ -324,7 +326,8 @@ class Run:
             return rows.failed(outcome)
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
         try:
-            between = self.scatter
+            with self._once:
+                between, peaks = self.scatter, self.peaks
         except (ChildFailed, SideFailed) as error:
             return rows.unmeasured(f"the scatter between processes, which every interval here needs, could not be measured: {error}")
         measured = measure(
@@ -335,7 +338,7 @@ class Run:
             target=self.target,
             baselines=spec.baseline,
             seed=seed,
-            peaks=self.peaks,
+            peaks=peaks,
             scatter=between,
             templates=self.templates,
             unread=self._unread(spec),

@@ -94,11 +94,17 @@ def _load_reference(child: Child, spec: Spec, case: Case, pool: Pool, *, compile
 def _entered(workers: Workers, target: Target, language: str) -> Child:
     child = workers.child(target=target, language=language)
     try:
-        child.call("enter", deadline_s=START_S, target=target.name, stage="time")
+        _enter(workers, child, target)
     except ChildFailed:
         child.close()
         raise
     return child
+
+
+def _enter(workers: Workers, child: Child, target: Target) -> None:
+    """Make its context: nobody is timed meanwhile."""
+    with workers.holds.shared(target):
+        child.call("enter", deadline_s=START_S, target=target.name, stage="time")
 
 
 def reference_fields(reference: Reference) -> dict[str, Any]:
@@ -229,7 +235,7 @@ def _compiler(workers: Workers, target: Target) -> Child:
     except ChildFailed:
         return _entered(workers, target, target.languages[0])
     try:
-        child.call("enter", deadline_s=START_S, target=target.name, stage="time")
+        _enter(workers, child, target)
     except ChildFailed:
         child.close()
         return _entered(workers, target, target.languages[0])

@@ -190,7 +190,8 @@ def _start(run: _Run) -> Outcome | None:
     _end(run)
     run.child = run.workers.child(target=run.target, language=run.candidate.language)
     try:
-        run.child.call("enter", deadline_s=run.deadline_s, target=run.target.name, stage="check")
+        with run.workers.holds.shared(run.target):  # a context is made: nobody is timed meanwhile
+            run.child.call("enter", deadline_s=run.deadline_s, target=run.target.name, stage="check")
         if run.candidate.callable is not None:
             loaded = run.child.call("load_callable", deadline_s=run.deadline_s, path=run.candidate.callable, **_grad(run.spec))
         else:

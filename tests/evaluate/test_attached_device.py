@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -296,7 +297,7 @@ def test_the_process_of_a_kernel_that_fails_is_not_kept(workers: Workers, folder
     assert kept == []
 
 
-def test_nothing_is_timed_while_a_reference_is_compiled_or_a_process_is_given_its_contents(
+def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_process_given_its_contents(
     workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, seen = ["nothing"], set()
@@ -335,8 +336,9 @@ def test_nothing_is_timed_while_a_reference_is_compiled_or_a_process_is_given_it
             pairs=3,
             seed=1,
         )
-    on_the_device = {"warm", "time_inputs", "time_graph", "time_again", "time_block", "time_replay", "time_bound", "time_outputs"}
+    on_the_device = {"enter", "warm", "time_inputs", "time_graph", "time_again", "time_block", "time_replay", "time_bound", "time_outputs"}
     assert {(command, holder) for command, holder in seen if command in on_the_device} == {
+        ("enter", "shared"),
         ("warm", "shared"),
         ("time_inputs", "shared"),
         ("time_graph", "shared"),
@@ -370,6 +372,7 @@ def test_of_processes_for_the_scatter_none_stays_where_one_fails(workers: Worker
 def test_a_case_is_not_measured_where_the_scatter_cannot_be(folder: Path) -> None:
     class Failing:
         check = staticmethod(lambda *_: Outcome(status=Status.PASSED, stage=Stage.PROPERTIES))
+        _once = threading.Lock()
 
         @property
         def scatter(self) -> Scatter:
