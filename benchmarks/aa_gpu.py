@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, nargs="+", default=[0, 1, 2], help=f"which of {SHAPES}")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=1, help="verdicts under way, as the cases of an acceptance are (kevolve.optimise)")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop a shape after so long")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
@@ -61,10 +63,17 @@ def main() -> None:
 
 def run(workers: Any, shape: tuple[int, int], arguments: argparse.Namespace, between: Any) -> dict[str, Any]:
     """Verdicts on kernels of one shape, each with contents, buffers and a candidate's process of its own."""
-    end, found = time.monotonic() + arguments.seconds, []
-    while len(found) < arguments.verdicts and time.monotonic() < end:
-        found.append(verdict(workers, shape, arguments.seed + 1000 * len(found), between, pairs=arguments.pairs))
-    return {"shape": shape, "verdicts": found}
+    end = time.monotonic() + arguments.seconds
+
+    def one(number: int) -> dict[str, Any] | None:
+        if time.monotonic() >= end:
+            return None
+        at = number % arguments.at_once  # those under way have baselines of their own, as different cases have
+        return verdict(workers, shape, arguments.seed + 1000 * number, between, pairs=arguments.pairs, at=at)
+
+    with ThreadPoolExecutor(max_workers=arguments.at_once) as threads:
+        found = [one for one in threads.map(one, range(arguments.verdicts)) if one is not None]
+    return {"shape": shape, "at_once": arguments.at_once, "verdicts": found}
 
 
 def target() -> Any:
@@ -74,12 +83,12 @@ def target() -> Any:
     return registry.load("targets", TARGET)
 
 
-def verdict(workers: Any, shape: tuple[int, int], seed: int, between: Any, *, pairs: int = 7) -> dict[str, Any]:
-    """One paired timing; seconds with and without making the contents."""
+def verdict(workers: Any, shape: tuple[int, int], seed: int, between: Any, *, pairs: int = 7, at: int = 0) -> dict[str, Any]:
+    """One paired timing; seconds with and without making the contents. ``at``: whose baselines it takes."""
     from kevolve.evaluate.candidate import Candidate
     from kevolve.evaluate.timing import measure, timed_pool
 
-    spec, case = spec_of(shape)
+    spec, case = spec_of(shape, at)
     one = Candidate(name="candidate", language="triton", entry="candidate", callable="benchmarks.aa_gpu:candidate")
     began = time.perf_counter()
     with timed_pool(spec, case, seed=seed) as pool:
@@ -105,8 +114,8 @@ def verdict(workers: Any, shape: tuple[int, int], seed: int, between: Any, *, pa
     }
 
 
-def spec_of(shape: tuple[int, int]) -> tuple[Any, Any]:
-    """A sigmoid of bfloat16, and its case."""
+def spec_of(shape: tuple[int, int], at: int = 0) -> tuple[Any, Any]:
+    """A sigmoid of bfloat16, and its case. ``at``: specs of different numbers share no processes."""
     from kevolve.spec.inputs import Tensor
     from kevolve.spec.reference import Reference
     from kevolve.spec.spec import Case, Spec
@@ -120,7 +129,7 @@ def spec_of(shape: tuple[int, int]) -> tuple[Any, Any]:
         cases=(),
         vary={},
         choices={},
-        hash="aa",
+        hash=f"aa{at}",
         min_speedup=0.5,  # far from 1, so that no verdict asks for a second look
     )
     return spec, Case(id=f"{shape[0]}-{shape[1]}", values=dict(zip(("rows", "cols"), shape, strict=True)))
@@ -129,7 +138,12 @@ def spec_of(shape: tuple[int, int]) -> tuple[Any, Any]:
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     found = [one for one in row["verdicts"] if "estimate" in one]
     failed = [one for one in row["verdicts"] if "estimate" not in one]
-    line: dict[str, Any] = {"shape": "x".join(map(str, row["shape"])), "verdicts": len(found), "failed": len(failed)}
+    line: dict[str, Any] = {
+        "shape": "x".join(map(str, row["shape"])),
+        "at once": row["at_once"],
+        "verdicts": len(found),
+        "failed": len(failed),
+    }
     if not found:
         return line | {"why": failed[0]["message"][:300] if failed else ""}
     return line | {
