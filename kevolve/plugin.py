@@ -320,7 +320,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     run = _run(pyfuncitem.session)
     if run.settings.optimise != "off":
-        run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec))
+        run.optimise_if_needed(spec, _selected_cases(pyfuncitem.session, spec), _coming(pyfuncitem))
         cast(Console, run.console).resume(pyfuncitem.nodeid)
     if CASE in pyfuncitem.stash:
         result = run.case(spec, pyfuncitem.stash[CASE])
@@ -346,6 +346,16 @@ def _selected_cases(session: pytest.Session, spec: Spec) -> tuple[Case, ...]:
     """The cases of ``spec`` that this run selected, by -k, -m or node id."""
     items = [item for item in session.items if item.stash.get(SPEC, None) is spec and CASE in item.stash]
     return tuple(item.stash[CASE] for item in items)
+
+
+def _coming(item: pytest.Function) -> Iterator[tuple[Spec, tuple[Case, ...]]]:
+    """The specs of the tests after ``item``, with their cases. None under xdist: which of them this process gets is not known."""
+    session = item.session
+    if hasattr(session.config, "workerinput"):
+        return
+    after = session.items[session.items.index(item) + 1 :]
+    specs = {spec.nodeid: spec for one in after if (spec := one.stash.get(SPEC, None)) is not None}
+    yield from ((spec, _selected_cases(session, spec)) for spec in specs.values())
 
 
 def _report_case(item: pytest.Function, result: CaseResult, settings: Settings) -> None:

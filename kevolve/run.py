@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from kevolve.targets import Peaks, Target
 
 if TYPE_CHECKING:
     from kevolve.modelled import Modelled
+    from kevolve.optimise import Turns
 
 CHECK_TIMEOUT_S = 120.0
 COMPILE_TIMEOUT_S = 120.0
@@ -103,7 +104,6 @@ class Run:
         self._measured: dict[tuple[str, str], Measurement] = {}
         self._entry = Entry(self.seed)
         self._indexed: dict[str, frozenset[str]] = {}
-        self._optimised: set[str] = set()
         self._once = threading.Lock()  # what a run measures once is not measured by two threads
 
     @cached_property
@@ -126,7 +126,8 @@ class Run:
     @cached_property
     def peaks(self) -> Peaks:
         """What the device can do, measured once and kept."""
-        return self.target.peaks(self.cache)
+        with self.workers.holds.alone(self.target):
+            return self.target.peaks(self.cache)
 
     @cached_property
     def scatter(self) -> Scatter | None:
@@ -394,17 +395,24 @@ class Run:
 
     # -- optimising ------------------------------------------------------------------------------------------------
 
-    def optimise_if_needed(self, spec: Spec, cases: Sequence[Case]) -> None:
-        """Under ``--kevolve-optimize``: search for a kernel where the present one fails, is slow or is missing; once a spec."""
-        if self.settings.optimise == "off" or spec.nodeid in self._optimised or spec.kernel is not None:
-            return
-        self._optimised.add(spec.nodeid)
-        if (self.target.missing() is not None and not self.settings.evaluator) or self.spec_problem(spec) is not None:
-            return
-        from kevolve.optimise import Optimiser
+    def optimise_if_needed(self, spec: Spec, cases: Sequence[Case], coming: Iterable[tuple[Spec, Sequence[Case]]] = ()) -> None:
+        """Under ``--kevolve-optimize``: search for a kernel where the present one fails, is slow or is missing; once a spec.
 
-        with self.console.uncaptured():
-            Optimiser(self, spec, tuple(cases) or spec.cases).run()
+        ``coming``: the specs after it, with their cases.
+        """
+        if self.settings.optimise != "off" and spec.kernel is None:
+            with self.console.uncaptured():
+                self._turns.take(spec, cases, coming)
+
+    @cached_property
+    def _turns(self) -> Turns:
+        from kevolve.optimise import Turns
+
+        return Turns(self)
+
+    def optimisable(self, spec: Spec) -> bool:
+        """Whether kernels of ``spec`` can be judged, here or by another machine."""
+        return (self.target.missing() is None or bool(self.settings.evaluator)) and self.spec_problem(spec) is None
 
     # -- what people see -------------------------------------------------------------------------------------------
 
@@ -465,11 +473,16 @@ class Run:
             write(self.record, self.settings.record)
 
     def finish(self) -> None:
-        """Stop the worker processes."""
+        """Stop the worker processes, and a search for which nobody waits any more."""
+        turns = self.__dict__.get("_turns")
+        if turns is not None:
+            turns.abandon()
         if "workers" in self.__dict__:
             if "templates" in self.__dict__:
                 self.templates.close()
             self.workers.close()
+        if turns is not None:
+            turns.close()
 
 
 def unavailable(outcome: Outcome) -> bool:
