@@ -7,6 +7,15 @@ import tempfile
 from pathlib import Path
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_MASK = _umask()  # asked once: it can be asked only by changing it, for all threads
+
+
 def write_atomically(path: Path, text: str | bytes) -> None:
     """Write ``text`` (UTF-8 where it is one) to ``path`` so that a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +34,4 @@ def _mode(path: Path) -> int:
     """The mode of the file replaced, else what ``open`` would give (``mkstemp`` makes files private)."""
     if path.exists():
         return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    return 0o666 & ~_MASK

@@ -265,32 +265,44 @@ class Optimiser:
         candidate = run.build(spec, node.proposal.source, language)
         if isinstance(candidate, Outcome):
             return None, candidate
-        outcome = run.check(spec, candidate, run.plan(spec, language, seed))
+        cases = self._cases if run.target.unmeasured(language) is None else ()
+        in_turn = self._one_by_one if self._searching.shares_cores else self._at_once
+        measured: dict[str, Measurement] = {}
+        outcome, measurements = in_turn(candidate, cases, seed)
         if not outcome.passed:
             self._keep_counterexample(outcome)
             return None, outcome
-        measured: dict[str, Measurement] = {}
-        for case, measurement in self._measured(candidate, seed) if run.target.unmeasured(language) is None else ():
+        for case, measurement in measurements:
             measured[case.id] = measurement
             if measurement.outcome.status not in (Status.PASSED, Status.TOO_SLOW):
                 return None, measurement.outcome
         return Fresh(node=node, checked=outcome, measured=measured), outcome
 
-    def _measured(self, candidate: Candidate, seed: int) -> Iterator[tuple[Case, Measurement]]:
-        """Every case checked and timed. Where a device times, the next cases are compiled, checked and given their contents meanwhile."""
-        run, spec = self._run, self._spec
+    def _checked(self, candidate: Candidate, seed: int) -> Outcome:
+        return self._run.check(self._spec, candidate, self._run.plan(self._spec, candidate.language, seed))
 
-        def one(case: Case) -> Measurement:
-            return run.measure(spec, case, candidate, seed)
+    def _one_by_one(self, candidate: Candidate, cases: Sequence[Case], seed: int) -> tuple[Outcome, Iterable[tuple[Case, Measurement]]]:
+        """The whole plan, then case after case as they are asked for: whatever runs beside a timing takes its cores."""
+        outcome = self._checked(candidate, seed)
+        return outcome, ((case, self._run.measure(self._spec, case, candidate, seed)) for case in cases if outcome.passed)
 
-        if self._searching.shares_cores:
-            yield from ((case, one(case)) for case in self._cases)
-            return
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="kevolve-case") as threads:
-            found = list(zip(self._cases, threads.map(one, self._cases), strict=True))
-        for case, measurement in found:
-            crowded = "out of memory" in measurement.outcome.message  # what does not fit beside others may fit alone
-            yield case, one(case) if crowded else measurement
+    def _at_once(self, candidate: Candidate, cases: Sequence[Case], seed: int) -> tuple[Outcome, Iterable[tuple[Case, Measurement]]]:
+        """The plan and some cases beside each other: a device is had alone only for pairs of a kernel that passed its plan."""
+        with ThreadPoolExecutor(max_workers=1 + AT_ONCE, thread_name_prefix="kevolve-case") as threads:
+            checking = threads.submit(self._checked, candidate, seed)
+
+            def one(case: Case) -> Measurement:
+                return self._run.measure(self._spec, case, candidate, seed, right=lambda: checking.result().passed)
+
+            measured = list(threads.map(one, cases))
+            outcome = checking.result()
+        if _crowded(outcome):
+            return self._one_by_one(candidate, cases, seed)
+        alone = (
+            self._run.measure(self._spec, case, candidate, seed) if _crowded(found.outcome) else found
+            for case, found in zip(cases, measured, strict=True)
+        )
+        return outcome, zip(cases, alone, strict=True)
 
     def _write(self, fresh: Fresh) -> None:
         """Write the kernel with its header; under review leave it beside the present one and print the difference."""
@@ -341,6 +353,11 @@ class Optimiser:
             hardware=self._searching.device["name"],
             toolchain=", ".join(f"{name} {version}" for name, version in (language.versions() if there is None else there).items()),
         )
+
+
+def _crowded(outcome: Outcome) -> bool:
+    """Whether what failed beside others may pass alone: the device's memory was shared."""
+    return not outcome.passed and "out of memory" in outcome.message
 
 
 def _tried(found: Found, refused: Outcome | None) -> str:

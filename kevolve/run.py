@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -320,11 +320,13 @@ class Run:
             self._measured[key] = self.measure(spec, case, candidate, self.seed)
         return self._measured[key]
 
-    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int) -> Measurement:
-        """Check the case at its own size, then time it against every baseline."""
+    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int, *, right: Callable[[], bool] = lambda: True) -> Measurement:
+        """Check the case at its own size, then time it against every baseline. ``right``: asked between the two; else it is not timed."""
         outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
         if not outcome.passed:
             return rows.failed(outcome)
+        if not right():
+            return rows.unmeasured("a kernel that fails its properties is not timed")
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
         try:
             with self._once:

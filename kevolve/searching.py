@@ -61,6 +61,7 @@ class Searching:
         self._pools: dict[str, Pool] = {}
         self._abandoned = threading.Event()
         self._beside: _Beside | None = None
+        self._cores = len(os.sched_getaffinity(0))  # to compile with
         self.number = 0  # of this run in the store
         self.pipeline: Pipeline | None = None  # what evaluates here
 
@@ -99,6 +100,7 @@ class Searching:
         """Search from now on in a thread; False where that must wait: for a model, another machine, cores that a timing needs alone."""
         if self._run.settings.evaluator or self._run.model is not None or self.shares_cores or not self.languages:
             return False
+        self._cores = max(1, self._cores // 2)  # the others are for the kernel that is timed, and the baselines of its next cases
         self._beside = _Beside(self)
         return True
 
@@ -224,7 +226,7 @@ class Searching:
             cache=run.cache,
             pool=self._pool,
             seed=run.seed,
-            jobs=len(os.sched_getaffinity(0)),
+            jobs=self._cores,
             templates=run.templates,
         )
 
@@ -241,7 +243,7 @@ class Searching:
             kept=tuple(counterexamples.load(self._spec)),
             cache=run.cache,
             seed=self._plan_seed,
-            jobs=len(os.sched_getaffinity(0)),
+            jobs=self._cores,
         )
 
     def facts(self, pipeline: Pipeline | None) -> Mapping[str, Any]:

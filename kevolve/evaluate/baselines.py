@@ -212,8 +212,8 @@ def _reference_made(workers: Workers, baseline: str, spec: Spec, case: Case, *, 
     try:
         _load_reference(child, spec, case, pool, compiled=baseline == COMPILE)
         if baseline == COMPILE:
-            # what torch.compile makes it tries out on the device: nothing is timed meanwhile
-            with pack(_compile_sets(pool)) as arena, workers.holds.shared(target):
+            # What torch.compile makes it tries out on the device: nothing is timed meanwhile. Nor does a timing wait: it may take minutes.
+            with pack(_compile_sets(pool)) as arena, workers.holds.interruptible(target, child.pause, child.resume):
                 child.call("warm", deadline_s=COMPILE_S, fds=[arena.fd], layout=arena.layout)
     except ChildFailed:
         child.close()

@@ -8,6 +8,7 @@ import mmap
 import os
 import select
 import shutil
+import signal
 import struct
 import threading
 import time
@@ -42,7 +43,7 @@ _CONFINING = ("load_candidate", "confine", "ahead")  # commands after which a ch
 _LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
 _PROGRESS = struct.Struct("<q")
-_MOST_KEPT = 14  # trusted processes: each holds a device's context and a case's inputs
+_MOST_KEPT = 20  # trusted processes: each holds a device's context and a case's inputs
 
 
 class ChildFailed(Exception):
@@ -326,6 +327,19 @@ class Child:
         if self._end is None:
             self._server.send("kill", pid=self.pid)
             self._end = self._server.end_of(self.pid, timeout_s=_END_S)
+
+    def pause(self) -> None:
+        """Stop it where it is, until ``resume``; what it has begun on a device ends. Not for a candidate, whose clock is the judge's."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._end is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def close(self) -> None:
         """Kill it, and remove its folder."""

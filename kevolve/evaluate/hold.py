@@ -6,15 +6,26 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class _Use:
+    """One that may be interrupted: its lock, what stops it and lets it go on."""
+
+    fd: int
+    pause: Callable[[], None]
+    resume: Callable[[], None]
+    paused: bool = False
 
 
 class Hold:
     """The lock of one device, a file's (``flock``). Timings that wait come before checks that wait, one after another.
 
-    A timing waits for every check under way to end: several in a row wait for that once.
+    A timing waits for every check under way to end: several in a row wait for that once. What takes long and can be stopped is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,6 +33,8 @@ class Hold:
         self._turnstile = threading.Lock()
         self._timings = threading.Condition()
         self._waiting = 0  # timings of this process
+        self._timed = 0  # those, and the one that has it
+        self._interruptible: list[_Use] = []
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
@@ -41,11 +54,58 @@ class Hold:
         """Have it alone."""
         fd = self._open()
         try:
-            with self._first(), self._turnstile:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            with self._counted():
+                with self._first(), self._turnstile:
+                    self._interrupt()
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
         finally:
             os.close(fd)
+            self._go_on()
+
+    @contextlib.contextmanager
+    def interruptible(self, pause: Callable[[], None], resume: Callable[[], None]) -> Iterator[None]:
+        """Use it beside others for long: a timing of this process does not wait for the end, but calls ``pause``, and ``resume`` after."""
+        use = _Use(fd=self._open(), pause=pause, resume=resume)
+        try:
+            with self._timings:
+                self._timings.wait_for(lambda: not self._waiting)
+            with self._turnstile:
+                fcntl.flock(use.fd, fcntl.LOCK_SH)
+                self._interruptible.append(use)
+            yield
+        finally:
+            with self._turnstile:
+                if use in self._interruptible:
+                    self._interruptible.remove(use)
+                os.close(use.fd)
+
+    def _interrupt(self) -> None:
+        """Under the turnstile: whoever may be interrupted lets go."""
+        for use in self._interruptible:
+            if not use.paused:
+                use.pause()
+                fcntl.flock(use.fd, fcntl.LOCK_UN)
+                use.paused = True
+
+    def _go_on(self) -> None:
+        """After a timing, unless the next one has begun or waits."""
+        with self._turnstile:
+            for use in self._interruptible:
+                if use.paused and not self._timed:
+                    fcntl.flock(use.fd, fcntl.LOCK_SH)
+                    use.paused = False
+                    use.resume()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._timings:
+            self._timed += 1
+        try:
+            yield
+        finally:
+            with self._timings:
+                self._timed -= 1
 
     @contextlib.contextmanager
     def _first(self) -> Iterator[None]:
@@ -76,6 +136,11 @@ class Holds:
         """Use the target's device beside others."""
         hold = self._of(target)
         return contextlib.nullcontext() if hold is None else hold.shared()
+
+    def interruptible(self, target: Any, pause: Callable[[], None], resume: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """Use the target's device beside others, stopped for every timing."""
+        hold = self._of(target)
+        return contextlib.nullcontext() if hold is None else hold.interruptible(pause, resume)
 
     def alone(self, target: Any) -> contextlib.AbstractContextManager[None]:
         """Have the target's device alone."""

@@ -73,10 +73,17 @@ def keep(data: bytes, path: Path) -> None:
 
 
 def unpack(paths: Iterable[Path], folder: Path) -> None:
-    """Make ``folder`` a cache of Triton's with what the archives hold. Raises ``BadArchive``."""
+    """Make ``folder`` a cache of Triton's with what the archives hold. Raises ``BadArchive``.
+
+    An archive that may not be read was kept after this process was confined, by another compilation of the same source.
+    """
     groups: dict[Path, dict[str, str]] = {}
     for archive in paths:
-        for name, data in _files(archive.read_bytes()):
+        try:
+            packed = archive.read_bytes()
+        except PermissionError:
+            continue
+        for name, data in _files(packed):
             if name == _TIMED:
                 continue
             path = folder / name

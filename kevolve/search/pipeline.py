@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +96,7 @@ class Pipeline:
         pool = ThreadPoolExecutor(max_workers=most + 1)
         try:
             foreseen = [pool.submit(self._foresee, self.plans[language]) for language in {proposal.language for proposal in proposals}]
-            cores = max(1, (os.cpu_count() or 1) // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
+            cores = max(1, self.jobs // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
             for future in as_completed([pool.submit(self._evaluated, proposal, cores) for proposal in proposals]):
                 found = future.result()
                 if isinstance(found, Evaluated):

@@ -311,8 +311,8 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
         hold = getattr(workers.holds, name)
 
         @contextmanager
-        def counted(target: Any) -> Iterator[None]:
-            with hold(target):
+        def counted(*given: Any) -> Iterator[None]:
+            with hold(*given):
                 held.append(name)
                 yield
                 held.pop()
@@ -320,7 +320,7 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
         return counted
 
     monkeypatch.setattr(Child, "call", noted)
-    for name in ("shared", "alone"):
+    for name in ("shared", "alone", "interruptible"):
         monkeypatch.setattr(workers.holds, name, holding(name))
     case = replace(CASE, id="41", values={"rows": 41})  # another case than the tests before: its reference is made here
     with Templates(workers) as templates:
@@ -339,7 +339,7 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
     on_the_device = {"enter", "warm", "time_inputs", "time_graph", "time_again", "time_block", "time_replay", "time_bound", "time_outputs"}
     assert {(command, holder) for command, holder in seen if command in on_the_device} == {
         ("enter", "shared"),
-        ("warm", "shared"),
+        ("warm", "interruptible"),
         ("time_inputs", "shared"),
         ("time_graph", "shared"),
         ("time_graph", "alone"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -148,6 +149,17 @@ def test_a_stopped_child_is_a_timeout(workers: Workers, cpu: CPU) -> None:
         with pytest.raises(ChildFailed) as caught:
             child.call("ping", deadline_s=0.3)
         assert caught.value.status is Status.TIMEOUT
+
+
+def test_a_paused_child_does_nothing_until_it_is_resumed(workers: Workers, cpu: CPU) -> None:
+    with workers.child(target=cpu, language="cpp") as child, ThreadPoolExecutor(1) as thread:
+        child.pause()
+        answer = thread.submit(child.call, "ping", deadline_s=30)
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.3)
+        child.resume()
+        assert answer.result(timeout=30).fields == {"pid": child.pid}
+    child.pause()  # a child that has ended is nobody else
 
 
 @pytest.mark.parametrize("command, looks", [("ping", True), ("time_bound", False)])

@@ -87,3 +87,42 @@ def test_another_users_lock_file_is_used_as_it_is(tmp_path: Path) -> None:
     holds = Holds()
     with holds.shared(target), holds.shared(target):
         assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_what_may_be_interrupted_is_stopped_while_a_timing_has_the_device_and_goes_on_after_the_last(tmp_path: Path) -> None:
+    hold, told = Hold(tmp_path / "lock"), []
+    with hold.interruptible(lambda: told.append("pause"), lambda: told.append("resume")):
+        assert _waits(Hold(tmp_path / "lock"), "alone"), "another process's timing waits"
+        with hold.alone():
+            told.append("timed")
+            assert _waits(Hold(tmp_path / "lock"), "shared"), "nobody else comes in"
+            following = threading.Thread(target=_use, args=(hold, told))
+            following.start()
+            time.sleep(0.1)
+        following.join(5)
+        assert told == ["pause", "timed", "timed", "resume"]
+        assert _waits(Hold(tmp_path / "lock"), "alone"), "it uses the device again"
+    assert not _waits(Hold(tmp_path / "lock"), "alone", 5)
+
+
+def _use(hold: Hold, told: list[str]) -> None:
+    with hold.alone():
+        told.append("timed")
+
+
+def test_what_ends_while_it_is_stopped_is_not_told_to_go_on(tmp_path: Path) -> None:
+    hold, told, ended = Hold(tmp_path / "lock"), [], threading.Event()
+
+    def interruptible() -> None:
+        with hold.interruptible(lambda: told.append("pause"), lambda: told.append("resume")):
+            ended.wait(5)
+
+    thread = threading.Thread(target=interruptible)
+    thread.start()
+    while _waits(Hold(tmp_path / "lock"), "shared", 5) or not hold._interruptible:
+        time.sleep(0.01)
+    with hold.alone():
+        ended.set()
+        thread.join(5)
+        assert not thread.is_alive()
+    assert told == ["pause"]

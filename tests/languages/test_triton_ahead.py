@@ -191,3 +191,12 @@ def test_occupancy(arch: str, registers: int, shared_bytes: int, warps: int, sha
 def test_the_occupancy_of_an_unknown_architecture_is_unknown() -> None:
     assert "sm1" not in LIMITS
     assert occupancy("sm1", registers=32, shared_bytes=0, warps=4) is None
+
+
+def test_an_archive_that_was_kept_after_a_process_was_confined_is_left_out(tmp_path: Path) -> None:
+    class Unreadable:
+        def read_bytes(self) -> bytes:
+            raise PermissionError(13, "Permission denied")
+
+    unpack([Unreadable()], tmp_path / "cache")  # type: ignore[list-item]
+    assert not (tmp_path / "cache").exists()
