@@ -91,3 +91,9 @@ def test_what_triton_has_no_operation_for_is_refused_in_words() -> None:
     changed.mutated[0].shape = (Index.of(2),) * 5
     with pytest.raises(Unprintable, match="has 5 axes; four at most are written back"):
         triton.source(changed)
+
+
+def test_how_many_places_are_searched_is_compiled_once_for_all_numbers_one_included() -> None:
+    text = printed_triton.printed(SPECS["bucket_counts"])
+    assert "sorted_place(borders_ptr, borders_0, " in text
+    assert '@triton.jit(do_not_specialize=["borders_0"])' in text, "what masks memory is specialised"

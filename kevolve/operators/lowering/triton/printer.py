@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kevolve.operators.lowering.printing import Names
 from kevolve.operators.lowering.program import Kernel, Program
@@ -138,16 +139,24 @@ def _decorator(function: Function, kernel: Kernel) -> list[str]:
     """Numbers of rows are compiled once for all their values.
 
     Of other sizes it matters whether 16 divides them: of what a place is multiplied with, for where rows begin; of where a mask ends
-    along memory, for how many elements are read at once.
+    along memory, for how many elements are read at once. Not of how many places are searched: where that is 1, the search among none
+    becomes a constant, which Triton 3.6 does not compile.
     """
     code = "\n".join(function.lines)
     bounds = [name for name in function.sizes if not re.search(rf"[*/%] {name}\b|\b{name} [*/%]", code)]
-    bounds = [name for name in bounds if name not in function.lane_bounds]
-    if not bounds or kernel.form not in ("rows", "columns"):
+    bounds = [name for name in bounds if name not in function.lane_bounds and kernel.form in ("rows", "columns")]
+    bounds += [name for name in function.sizes if name not in bounds and _only_searched(name, function.lines)]
+    if not bounds:
         return ["@triton.jit"]
     names = ", ".join(f'"{name}"' for name in bounds)
     line = f"@triton.jit(do_not_specialize=[{names}])"
     return [line] if len(line) <= WIDTH else ["@triton.jit(", f"{INDENT}do_not_specialize=[{names}]", ")"]
+
+
+def _only_searched(name: str, lines: Sequence[str]) -> bool:
+    """Whether a size says how many places are searched, and nothing else."""
+    using = [line for line in lines if re.search(rf"\b{name}\b", line)]
+    return bool(using) and all("sorted_place(" in line and not re.search(rf"[*/%] {name}\b|\b{name} [*/%]", line) for line in using)
 
 
 __all__ = ["Launch", "source"]
