@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 from kevolve import registry
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.client import ChildFailed
 from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.evaluate.runner import SideFailed
 from kevolve.evaluate.statistics import accepts, geometric_mean
 from kevolve.evaluate.timing import Measurement
 from kevolve.operators import traced
@@ -108,6 +111,12 @@ class Optimiser:
         wanted = self._run.settings.optimise == "all" or self._run.kernel(self._spec).file is None
         return wanted and self._searching.begin()
 
+    def _measure_once(self) -> None:
+        """What every timing needs of a device, while nothing else runs; a case that cannot be timed for it says so."""
+        if not self._searching.shares_cores and self._searching.spool is None:
+            with contextlib.suppress(ChildFailed, SideFailed):
+                self._run.measured_once()
+
     def abandon(self) -> None:
         """The run ends before its turn came."""
         self._searching.abandon()
@@ -131,6 +140,7 @@ class Optimiser:
             found = searching.found(self._heard)
             run.evaluations[spec.nodeid] = found.evaluations
             run.searches.append(searched(found.graph, found.best, run=searching.number, spec=spec.name, target=run.target.name))
+            self._measure_once()
             then()
             self._accept_best(found)
             self._learn(found)

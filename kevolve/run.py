@@ -329,8 +329,7 @@ class Run:
             return rows.unmeasured("a kernel that fails its properties is not timed")
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
         try:
-            with self._once:
-                between, peaks = self.scatter, self.peaks
+            between, peaks = self.measured_once()
         except (ChildFailed, SideFailed) as error:
             return rows.unmeasured(f"the scatter between processes, which every interval here needs, could not be measured: {error}")
         measured = measure(
@@ -347,6 +346,11 @@ class Run:
             unread=self._unread(spec),
         )
         return replace(measured, outcome=replace(measured.outcome, detail={**measured.outcome.detail, **said}))
+
+    def measured_once(self) -> tuple[Scatter | None, Peaks]:
+        """What every timing here needs of the device; by no two threads at once. Raises as ``scatter``."""
+        with self._once:
+            return self.scatter, self.peaks
 
     def _unread(self, spec: Spec) -> frozenset[str]:
         """Inputs that the reference reads in part, through an index: their bytes are no floor."""

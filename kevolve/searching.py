@@ -261,7 +261,8 @@ class Searching:
     def _pool(self, case: Case) -> Pool:
         """The contents on which the search times a case, for all its candidates."""
         if case.id not in self._pools:
-            pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._run.seed)
+            with self._run.workers.quiet.working():
+                pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._run.seed)
             self._resources.callback(pool.close)
             self._run.templates.begin(self._spec, case, target=self._run.target, pool=pool)
         return self._pools[case.id]

@@ -264,7 +264,8 @@ def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
 def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
     """Run a batch in the child and judge every draw of it."""
     assert run.child is not None
-    image, grads = plan.packed(batch, lambda: _image(run.spec, plan, batch))
+    with run.workers.quiet.working():
+        image, grads = plan.packed(batch, lambda: _image(run.spec, plan, batch))
     step = max(1, len(batch) // _REPEATED)
     repeat = list(range(0, len(batch), step))[:_REPEATED]
     mutates = _positions(run.spec, run.spec.mutates)

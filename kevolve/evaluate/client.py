@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import os
 import select
-import shutil
 import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kevolve.evaluate import landlock, sandbox, usage
-from kevolve.evaluate.channel import Closed, Garbage, Message, close_all, pair
+from kevolve.evaluate.channel import Closed, Garbage, Message, close_all
 from kevolve.evaluate.fork_server import End, ForkServer, ServerFailed, tail
 from kevolve.evaluate.hold import Holds
 from kevolve.evaluate.outcome import Status
+from kevolve.evaluate.parts import Parts
+from kevolve.evaluate.quiet import Quiet
 from kevolve.evaluate.sandbox import Limits
 from kevolve.evaluate.seccomp import Listener
 
@@ -40,7 +40,6 @@ _COUNT_EVERY = 2  # so many looks, and its processes, threads and files are coun
 _MAKING_S = 0.2  # within which a process that was allowed is there to be counted, also on a busy machine
 _TIMED = "time_"
 _CONFINING = ("load_candidate", "confine", "ahead")  # commands after which a child is an untrusted one's
-_LOG_TAIL_BYTES = 4000
 _GIB = 1 << 30
 _PROGRESS = struct.Struct("<q")
 _MOST_KEPT = 20  # trusted processes: each holds a device's context and a case's inputs
@@ -93,6 +92,7 @@ class Workers:
         self._kept: dict[tuple[str, ...], Child] = {}
         self._making: dict[tuple[str, ...], threading.Lock] = {}
         self.holds = Holds()
+        self.quiet = Quiet()
         self.referees = threading.Lock()  # one judgement on a device at a time
         # Thousands of small tensors are compared a candidate: sixteen threads at it hand Python's lock around and take thrice the time.
         self.judging = threading.Lock()
@@ -128,6 +128,12 @@ class Workers:
         for child in oldest:
             child.close()
         return found
+
+    @contextlib.contextmanager
+    def alone(self, target: Target, timed: Sequence[Child]) -> Iterator[None]:
+        """The target's device alone, for calls of ``timed``; and the host, where other work has its cores."""
+        with self.holds.alone(target), contextlib.nullcontext() if target.shares_cores else self.quiet.during(timed):
+            yield
 
     def isolation(self, *, target: Target, language: str) -> dict[str, Any]:
         """What confines an untrusted candidate here, by name, as the system answered when asked for it, and ``level`` of it all."""
@@ -202,7 +208,7 @@ class Workers:
         return server
 
     def _fork(self, server: ForkServer, target: Target) -> Child:
-        parts = _Parts(self.folder())
+        parts = Parts(self.folder())
         network = (server.isolation or {}).get("network", "unknown")
         fields = {"scratch": str(parts.folder), "server": server.pid, "network": network, **self.confinement(target)}
         try:
@@ -213,47 +219,16 @@ class Workers:
         return Child(self, server, int(pid), parts)
 
 
-class _Parts:
-    """What judge and child share: a socket, a page for progress, a log, a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.channel, self._socket = pair()
-        self.progress_fd = os.memfd_create("kevolve-progress", os.MFD_CLOEXEC)
-        os.ftruncate(self.progress_fd, mmap.PAGESIZE)
-        self.progress = mmap.mmap(self.progress_fd, mmap.PAGESIZE)
-        self.log_fd = os.memfd_create("kevolve-log", os.MFD_CLOEXEC)
-
-    @property
-    def theirs(self) -> tuple[int, int, int]:
-        """Descriptors for the child, in the order that it takes them."""
-        return (self._socket.fileno(), self.progress_fd, self.log_fd)
-
-    def handed_over(self) -> None:
-        """The child has its end: close ours, so that its death closes the socket."""
-        self._socket.close()
-
-    def log(self) -> str:
-        size = os.fstat(self.log_fd).st_size
-        return tail(os.pread(self.log_fd, _LOG_TAIL_BYTES, max(0, size - _LOG_TAIL_BYTES)))
-
-    def drop(self) -> None:
-        self._socket.close()
-        self.channel.close()
-        self.progress.close()
-        close_all((self.progress_fd, self.log_fd))
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 class Child:
     """One forked process. One call at a time; a context manager that leaves no process and no folder behind."""
 
-    def __init__(self, workers: Workers, server: ForkServer, pid: int, parts: _Parts) -> None:
+    def __init__(self, workers: Workers, server: ForkServer, pid: int, parts: Parts) -> None:
         self.pid = pid
         self._workers = workers
         self._server = server
         self._parts = parts
         self._closed = False
+        self._pausing, self._pauses = threading.Lock(), 0
         self.lent = threading.Lock()  # held by the measurement that a kept process serves
         self._end: End | None = None
         self._base_bytes: int | None = None
@@ -282,11 +257,21 @@ class Child:
         """
         if self._closed:
             raise ChildFailed(Status.RUNTIME_ERROR, f"was ended before {command!r}")
-        deadline = time.monotonic() + deadline_s
+        with self._workers.quiet.calling(self) as stopped_s:
+            return self._asked(command, deadline_s, stopped_s, fds, arguments)
+
+    def _asked(
+        self, command: str, deadline_s: float, stopped_s: Callable[[], float], fds: Sequence[int], arguments: Mapping[str, Any]
+    ) -> Reply:
+        end = time.monotonic() + deadline_s
         self._confined |= command in _CONFINING
         self._ours.update(map(_identity, fds))
         for offset in (0, _PROGRESS.size):
             _PROGRESS.pack_into(self._parts.progress, offset, -1)
+
+        def deadline() -> float:
+            return end + stopped_s()
+
         try:
             self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
             first_s = _UNWATCHED_S if command.startswith(_TIMED) else _FIRST_S
@@ -310,7 +295,7 @@ class Child:
 
     def fork(self, *, deadline_s: float = _FORK_S) -> Child:
         """A copy of this child as it is now, with a folder and a conversation of its own. Not for a confined candidate."""
-        parts = _Parts(self._workers.folder())
+        parts = Parts(self._workers.folder())
         self._server.ask("expect")
         pid = None
         try:
@@ -329,17 +314,20 @@ class Child:
             self._end = self._server.end_of(self.pid, timeout_s=_END_S)
 
     def pause(self) -> None:
-        """Stop it where it is, until ``resume``; what it has begun on a device ends. Not for a candidate, whose clock is the judge's."""
-        self._signal(signal.SIGSTOP)
+        """Stop it and what it started where they are, until every ``pause`` has its ``resume``. What it began on a device ends."""
+        self._stop(1, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
+        self._stop(-1, signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._end is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+    def _stop(self, change: int, number: signal.Signals) -> None:
+        with self._pausing:
+            before, self._pauses = self._pauses, self._pauses + change
+            if 0 in (before, self._pauses) and self._end is None:
+                for send in (os.killpg, os.kill):  # a fork that is under way leads no group yet
+                    with contextlib.suppress(ProcessLookupError):
+                        send(self.pid, number)
 
     def close(self) -> None:
         """Kill it, and remove its folder."""
@@ -357,7 +345,7 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _receive(self, deadline: float, first_s: float) -> Message:
+    def _receive(self, deadline: Callable[[], float], first_s: float) -> Message:
         """The next message, looking after the child meanwhile, for the first time after ``first_s`` seconds."""
         channel = self._parts.channel.fileno()
         poll = select.poll()
@@ -365,9 +353,9 @@ class Child:
         if self._listener is not None:
             poll.register(self._listener, select.POLLIN)
         looked, looks, wait_s = time.monotonic(), 0, first_s
-        while channel not in (ready := [fd for fd, _ in poll.poll(1000 * max(0.0, min(looked + wait_s, deadline) - time.monotonic()))]):
+        while channel not in (ready := [fd for fd, _ in poll.poll(1000 * max(0.0, min(looked + wait_s, deadline()) - time.monotonic()))]):
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline():
                 raise TimeoutError
             if ready and not self._allow():
                 poll.unregister(ready[0])
@@ -375,7 +363,7 @@ class Child:
                 self._watch(count=looks % _COUNT_EVERY == 0)
                 looked, looks = time.monotonic(), looks + 1
                 wait_s = max(_WATCH_S, (looked - now) / _LOOKS_SHARE)
-        return self._parts.channel.receive(timeout_s=max(0.001, deadline - time.monotonic()))
+        return self._parts.channel.receive(timeout_s=max(0.001, deadline() - time.monotonic()))
 
     def _watch(self, *, count: bool) -> None:
         """The second line behind the limits that the child put on itself. ``count``: its processes, threads and files too."""

@@ -124,7 +124,7 @@ class Runner:
         self.side = side
         self.seed = seed
         self.captured = False
-        self._child = child
+        self.child = child
         self._plan = plan
         self._replay_number = REPLAYED_FROM
         self._last_replay: Sequence[int] = ()
@@ -162,7 +162,7 @@ class Runner:
 
     def _call(self, command: str, fds: Sequence[int] = (), *, deadline_s: float | None = None, **arguments: Any) -> Mapping[str, Any]:
         try:
-            return self._child.call(command, deadline_s=deadline_s or self._plan.deadline_s, fds=fds, **arguments).fields
+            return self.child.call(command, deadline_s=deadline_s or self._plan.deadline_s, fds=fds, **arguments).fields
         except ChildFailed as error:
             raise SideFailed(self.side, error) from error
 
@@ -232,9 +232,9 @@ class Runner:
         """What the process answers, and the least microseconds a call that it took by the system's count."""
         self._call("time_arena", [arena.fd])
         self._number += 1
-        before = look(self._child.pid, self._plan.clock)
+        before = look(self.child.pid, self._plan.clock)
         fields = self._call("time_delivered", [arena.fd], count=count, idle=idle)  # where they need more than their room after all
-        passed_us = least_between_us(before, look(self._child.pid, self._plan.clock))
+        passed_us = least_between_us(before, look(self.child.pid, self._plan.clock))
         self._number += count
         return fields, None if passed_us is None else passed_us / count
 
@@ -254,10 +254,10 @@ class Runner:
         return self._bound(count * self._batch, count=count, form="replayed")
 
     def _bound(self, calls: int, **arguments: Any) -> Bound:
-        before, start = look(self._child.pid, self._plan.clock), self._plan.clock()
+        before, start = look(self.child.pid, self._plan.clock), self._plan.clock()
         self._call("time_bound", **arguments)
         host_us = (self._plan.clock() - start) * 1e6 / calls
-        after = look(self._child.pid, self._plan.clock)
+        after = look(self.child.pid, self._plan.clock)
         if before is None or after is None:
             return Bound(host_us=host_us, waited_us=None, used_us=None)
         return Bound(host_us=host_us, waited_us=(after.waited - before.waited) / calls, used_us=(after.used - before.used) / calls)

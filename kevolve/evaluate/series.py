@@ -10,6 +10,7 @@ from dataclasses import replace
 from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, EAGER, Opener
+from kevolve.evaluate.client import Child
 from kevolve.evaluate.pairs import Pair, Sizes, opened, run_pair
 from kevolve.evaluate.resident import batch_size
 from kevolve.evaluate.runner import Answer, Block, Bound, PairPlan, Runner, SideFailed
@@ -28,7 +29,7 @@ _LARGE_BYTES, _LARGE_SHARE = 16 << 20, 0.25  # of outputs; the share of pairs in
 
 
 class Series:
-    """The pairs of one measurement so far. ``alone``: held while a pair runs, so that nothing else is on the device.
+    """The pairs of one measurement so far. ``alone``: held while a pair runs, so that nothing else is on the device; given its processes.
 
     ``beside``: held while processes are given their contents, which uses the device and must not disturb another's pair.
     """
@@ -39,7 +40,7 @@ class Series:
         plan: PairPlan,
         rng: random.Random,
         *,
-        alone: Callable[[], AbstractContextManager[None]] = nullcontext,
+        alone: Callable[[Sequence[Child]], AbstractContextManager[None]] = lambda _: nullcontext(),
         beside: Callable[[], AbstractContextManager[None]] = nullcontext,
         uncaptured: Mapping[str, str] | None = None,
     ) -> None:
@@ -72,7 +73,7 @@ class Series:
         """``count`` pairs of the same processes; from the second on with other buffers."""
         with opened(self._sides, self.plan, self.rng, self.uncaptured, beside=self._beside) as runners:
             for first in range(0, count, _HELD_PAIRS):
-                with self._alone():
+                with self._alone([runner.child for runner in runners.values()]):
                     for number in range(first, min(count, first + _HELD_PAIRS)):
                         self.pairs.append(self._pair(runners, again=number > 0))
 

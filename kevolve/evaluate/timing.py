@@ -230,7 +230,7 @@ def quick(
         wanted = 1 if target.modelled else pairs
         plan = _plan(subject, contents, target.blocks.quick_budget_s / wanted, deadline_s, clock)
         plan = replace(plan, answers=verified, captures=first != EAGER, policy=_rough(plan.policy))
-        series = _series(subject, sides, plan, rng)
+        series = _series(subject, sides, plan, rng, rough=True)
         try:
             series.run(wanted)
         except SideFailed as failed:
@@ -314,14 +314,15 @@ def _openers(
     )
 
 
-def _series(subject: Subject, sides: Mapping[str, Opener], plan: PairPlan, rng: random.Random) -> Series:
-    """Pairs that have the device to themselves; baselines that could not be captured before are not tried again."""
+def _series(subject: Subject, sides: Mapping[str, Opener], plan: PairPlan, rng: random.Random, *, rough: bool = False) -> Series:
+    """Pairs that have the device to themselves and, unless ``rough``, the host; what could not be captured before is not tried again."""
+    workers, target = subject.workers, subject.target
     return Series(
         sides,
         plan,
         rng,
-        alone=lambda: subject.workers.holds.alone(subject.target),
-        beside=lambda: subject.workers.holds.shared(subject.target),
+        alone=(lambda _: workers.holds.alone(target)) if rough else partial(workers.alone, target),
+        beside=lambda: workers.holds.shared(target),
         uncaptured=subject.workers.uncaptured.get(_case_key(subject)),
     )
 
@@ -357,7 +358,8 @@ def _judged_from(subject: Subject) -> int | None:
 @contextmanager
 def _closing(subject: Subject, pool: Pool | None, templates: Templates | None, seed: int) -> Iterator[tuple[Pool, Templates]]:
     """The pool and the templates given, or ones that end here."""
-    own_pool = timed_pool(subject.spec, subject.case, seed=seed) if pool is None else None
+    with subject.workers.quiet.working():
+        own_pool = timed_pool(subject.spec, subject.case, seed=seed) if pool is None else None
     own_templates = Templates(subject.workers) if templates is None else None
     try:
         yield pool or own_pool, templates or own_templates  # type: ignore[misc]  # one of each two is there

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from kevolve.evaluate.baselines import CANDIDATE, open_candidate, positions
@@ -88,8 +89,8 @@ class Comparison:
 
     def _series(self, rng: random.Random) -> Series:
         sides = {CANDIDATE: lambda: self._open(self.new), OLD: lambda: self._open(self.old)}
-        holds = self.workers.holds
-        return Series(sides, self._plan(), rng, alone=lambda: holds.alone(self.target), beside=lambda: holds.shared(self.target))
+        workers, target = self.workers, self.target
+        return Series(sides, self._plan(), rng, alone=partial(workers.alone, target), beside=lambda: workers.holds.shared(target))
 
     def _open(self, candidate: Candidate) -> AbstractContextManager[Child]:
         return open_candidate(self.workers, self.spec, candidate, target=self.target, pool=self.pool)

@@ -373,6 +373,7 @@ def test_a_case_is_not_measured_where_the_scatter_cannot_be(folder: Path) -> Non
     class Failing:
         check = staticmethod(lambda *_: Outcome(status=Status.PASSED, stage=Stage.PROPERTIES))
         _once = threading.Lock()
+        measured_once = Run.measured_once
 
         @property
         def scatter(self) -> Scatter:
