@@ -191,6 +191,14 @@ class Series:
         return self._overclaimed(lambda bound: bound.used_us or 0.0, every=False) is None
 
     @property
+    def spun(self) -> bool:
+        """Whether only calls that hand everything over took more than is claimed.
+
+        Between such calls a kernel's threads sleep; on a busy machine the one that waits for them to wake uses its core for it.
+        """
+        return self._overclaimed(lambda bound: bound.host_us) is None and self._overclaimed_handed_over() is not None
+
+    @property
     def waits_known(self) -> bool:
         """Whether the system says how long the candidate's process waited for a core."""
         return all(pair.bound is not None and pair.bound.waited_us is not None for pair in self.pairs)

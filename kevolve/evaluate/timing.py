@@ -456,7 +456,8 @@ def _speed_outcome(
 
 def _overclaimed(hack: str, series: Series, since: Since) -> Outcome:
     """A claim that the judge's clock contradicts: a lie, unless the process had no core for the time that is missing."""
-    cause = series.starved() or "; ".join(since.stalls() if series.waits_known else since.reasons())
+    counted = series.waits_known and not series.spun  # what other load took of it is in the figures
+    cause = series.starved() or "; ".join(since.stalls() if counted else since.reasons())
     if not cause:
         return Outcome(status=Status.REWARD_HACK, stage=Stage.PAIRED, message=hack)
     message = f"{hack}; that proves nothing here: {cause}"

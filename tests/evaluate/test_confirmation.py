@@ -45,7 +45,7 @@ class Fake:
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
         self._claims = list(claims) if isinstance(claims, list) else [claims] * len(self.looks)
-        self._waits = {"starved": None, "host_bound": None, "waits_known": True, "vindicated": False} | waits
+        self._waits = {"starved": None, "host_bound": None, "waits_known": True, "vindicated": False, "spun": False} | waits
         monkeypatch.setattr(timing, "_closing", lambda *_: contextlib.nullcontext((SimpleNamespace(), SimpleNamespace())))
         monkeypatch.setattr(timing, "_openers", self._openers)
         monkeypatch.setattr(timing, "_series", self._series)
@@ -79,6 +79,7 @@ class Fake:
             host_bound=lambda: self._waits["host_bound"],
             waits_known=self._waits["waits_known"],
             vindicated=self._waits["vindicated"],
+            spun=self._waits["spun"],
         )
 
     def _judged(self, subject: Any, series: Any, pool: Any, figures: Any, since: Any) -> Measurement:
@@ -224,6 +225,16 @@ def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quie
     Fake(monkeypatch, [EQUAL], claims=CLAIM, waits_known=False)
     assert measured(after=BUSY).outcome.status is Status.NOT_MEASURED
     Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, waits_known=False)
+    assert measured().outcome.status is Status.REWARD_HACK
+
+
+def test_visible_load_excuses_what_only_calls_that_hand_everything_over_say_and_a_quiet_machine_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Fake(monkeypatch, [EQUAL], claims=CLAIM, spun=True)
+    found = measured(after=BUSY).outcome
+    assert (found.status, "other load: other processes used" in found.message) == (Status.NOT_MEASURED, True)
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, spun=True)
     assert measured().outcome.status is Status.REWARD_HACK
 
 

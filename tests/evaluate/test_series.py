@@ -163,14 +163,22 @@ def test_one_pair_in_which_more_was_done_than_is_claimed_is_enough_to_doubt() ->
     assert not busy.vindicated
 
 
-def _delivering(least_us: float, idle_us: float, claimed_us: float) -> str | None:
-    series = _series(host=(claimed_us, None), candidate=(claimed_us, None), eager=(99.0, None))
+def _delivering(least_us: float, idle_us: float, claimed_us: float, host_us: float | None = None) -> Series:
+    series = _series(host=(host_us or claimed_us, None), candidate=(claimed_us, None), eager=(99.0, None))
     answer = Answer(number=0, seed=0, outputs=())
     series.pairs = [replace(pair, delivered=Delivered(least_us=least_us, answer=answer), idle_us=idle_us) for pair in series.pairs]
-    return series.overclaimed()
+    return series
 
 
 def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
-    assert _delivering(150.0, 100.0, 20.0) is None  # a quarter more than stands beside the calls is allowed
-    assert str(_delivering(400.0, 100.0, 20.0)).startswith("takes 13.8 times what its process claims by the judge's clock, in every pair")
+    assert _delivering(150.0, 100.0, 20.0).overclaimed() is None  # a quarter more than stands beside the calls is allowed
+    assert str(_delivering(400.0, 100.0, 20.0).overclaimed()).startswith(
+        "takes 13.8 times what its process claims by the judge's clock, in every pair"
+    )
     assert len(_series(candidate=(1.0, None), eager=(2.0, None)).answers) == 0
+
+
+def test_threads_spun_only_where_no_other_clock_contradicts_the_claim() -> None:
+    assert _delivering(400.0, 100.0, 20.0).spun
+    assert not _delivering(400.0, 100.0, 20.0, host_us=400.0).spun
+    assert not _delivering(150.0, 100.0, 20.0).spun
