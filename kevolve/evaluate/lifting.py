@@ -94,7 +94,7 @@ def _decompositions() -> Mapping[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     aten = torch.ops.aten
-    whole = (aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.native_group_norm, aten._fused_rms_norm)
+    whole = (aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.native_group_norm, aten._fused_rms_norm, aten.gelu)
     table = {**core_aten_decompositions(), **get_decompositions(whole)}
     return {operator: rule for operator, rule in table.items() if isinstance(operator, torch._ops.OpOverload)}
 

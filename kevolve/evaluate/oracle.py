@@ -18,7 +18,7 @@ from kevolve.evaluate.lifting import Lift, lift
 from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
-from kevolve.evaluate.tolerance import few, step, tolerance
+from kevolve.evaluate.tolerance import FACTOR, few, most, step, tolerance
 from kevolve.spec.dtypes import DTYPES, dtype_name
 from kevolve.spec.reference import resolve
 from kevolve.spec.spec import Draw, Spec
@@ -44,7 +44,7 @@ class ExpectedOutput:
     native_error: float = 0.0
     native: torch.Tensor | None = None
     unreliable: str | None = None  # why its values are not judged; dtype and shape are
-    spread: torch.Tensor | None = None  # what ill conditioning adds, by row; only after a second look (`conditioned`)
+    spread: torch.Tensor | None = None  # what is added by row: where the reference errs too much, and by a second look (`conditioned`)
     allowed: torch.Tensor | None = None  # small outputs: tolerance * (|oracle| + row scale) + step
 
 
@@ -259,8 +259,15 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
                     held = squares[position]
                     squares[position] = square if held is None else held.add_(square)
     spreads = [None if square is None else square.div_(runs).sqrt_().mul_(SPREAD) for square in squares]
-    outputs = tuple(replace(output, spread=spread, allowed=None) for output, spread in zip(expected.outputs, spreads, strict=True))
+    outputs = tuple(
+        replace(output, spread=_wider(output.spread, spread), allowed=None)
+        for output, spread in zip(expected.outputs, spreads, strict=True)
+    )
     return replace(expected, outputs=outputs)
+
+
+def _wider(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return torch.maximum(one, other) if one is not None and other is not None else one if other is None else other
 
 
 def _moved(inputs: Sequence[Any], seed: int) -> tuple[Any, ...]:
@@ -299,17 +306,43 @@ def _expected(
     name = dtype_name(native.dtype)
     size = exact.abs().add_(row_scale(exact)).clamp_min_(1e-300)
     error, finite = _native_error(native, exact, size)
+    runs = [native]
     if noisy is not None and noisy.shape == exact.shape:
+        runs.append(noisy)
         error = few(max(error, _native_error(noisy, exact, size)[0]), exact.numel())
-    allowed = tolerance(error, output=name, coarsest=coarsest or name, reduction=reduction, declared=spec.tolerance)
-    return replace(
-        made,
-        tolerance=allowed or 0.0,
-        native_error=error,
-        native=None if finite else native,
-        unreliable=f"the reference itself errs by {error:.1e} at {name}" if allowed is None else None,
-        allowed=size.mul_(allowed).add_(step(name)) if allowed is not None and exact.numel() <= _KEPT else None,
-    )
+    coarsest = coarsest or name
+    allowed, spread = tolerance(error, output=name, coarsest=coarsest, reduction=reduction, declared=spec.tolerance), None
+    if allowed is None:
+        limit = most(name, coarsest, reduction, spec.tolerance)
+        error, spread = _by_rows(runs, exact, size, limit, step(name)) or (error, None)
+        allowed = tolerance(error, output=name, coarsest=coarsest, reduction=reduction, declared=spec.tolerance)
+    made = replace(made, native_error=error, native=None if finite else native)
+    if allowed is None:
+        return replace(made, unreliable=f"the reference itself errs by {error:.1e} at {name}")
+    ready = size.mul_(allowed).add_(step(name)) if exact.numel() <= _KEPT else None
+    return replace(made, tolerance=allowed, spread=spread, allowed=ready if ready is None or spread is None else ready.add_(spread))
+
+
+def _by_rows(
+    runs: Sequence[torch.Tensor], exact: torch.Tensor, size: torch.Tensor, limit: float, smallest: float
+) -> tuple[float, torch.Tensor] | None:
+    """The greatest error of the rows in which the reference is a guide, and what the others are allowed; None where most are such.
+
+    ``runs``: the reference as declared, and a noisy one where there is one. A row of few elements near zero, a sum that cancels: one in
+    ten thousand says nothing of the rest.
+    """
+    if exact.dim() < 2 or not exact.numel():
+        return None
+    difference = torch.zeros_like(exact)
+    for run in runs:
+        error = (run.to(torch.float64) - exact).abs_()
+        difference = torch.maximum(difference, torch.where(run.isfinite() & exact.isfinite(), error, 0.0).nan_to_num_(0.0))
+    errors = (difference - smallest).div_(size).amax(dim=-1, keepdim=True)
+    guide = errors <= limit
+    if 2 * int(guide.sum()) < guide.numel():
+        return None
+    spread = difference.amax(dim=-1, keepdim=True).mul_(FACTOR)
+    return max(0.0, float(errors[guide].max())), torch.where(guide, 0.0, spread)
 
 
 def _native_error(native: torch.Tensor, exact: torch.Tensor, size: torch.Tensor) -> tuple[float, bool]:

@@ -11,7 +11,8 @@ tensor below two axes). So an element near zero is judged by the scale of its ro
   deviation; each addition rounds by ``v/2`` at most, uniformly), and of equal sign ``0.29 v sqrt(n/3)`` of the sum; the greatest of 10^6
   elements lies five such deviations out: ``sqrt n``. The factor two leaves room for the products' own rounding; the eight for the
   elementary functions. Accumulating in bfloat16 where float32 is declared errs by about ``2^-8``, 100 times the floor at n = 10^4.
-- **cap**: ``8 u + v (128 + 32 sqrt n)``. Where ``e`` exceeds it the reference is no guide (it cancelled or overflowed): that
+- **cap**: ``8 u + v (128 + 32 sqrt n)``. Where ``e`` exceeds it the reference is no guide (it cancelled or overflowed). Rows in which it
+  does are allowed ``k`` times what the reference itself errs there, and ``e`` is taken from the others; where most rows are such, the
   output's values are not judged, and the draw is counted as excluded. Without the cap a reference that overflows would let zeros pass.
 - A tensor of few elements samples its own error badly: its error is raised by ``1 + 4 / elements`` and taken from a second, noisy run too.
 - Below the smallest normal number errors are steps, not ratios: ``step`` is added to what is allowed.
@@ -43,6 +44,11 @@ def cap(dtype: str, reduction: int) -> float:
     return 8 * own + accumulated * (128 + 32 * math.sqrt(reduction))
 
 
+def most(output: str, coarsest: str, reduction: int, declared: float | None) -> float:
+    """The greatest error of the reference itself with which it is a guide: the spec's own tolerance, else the cap of the less precise."""
+    return max(cap(output, reduction), cap(coarsest, reduction)) if declared is None else declared
+
+
 def step(dtype: str) -> float:
     """The smallest positive number of ``dtype``."""
     return math.ldexp(1.0, _EXPONENTS[dtype])
@@ -58,9 +64,7 @@ def tolerance(native_error: float, *, output: str, coarsest: str, reduction: int
 
     ``declared`` (the spec's own) replaces what is derived; the reference must then keep within it too.
     """
-    if declared is not None:
-        return declared if native_error <= declared else None
-    most = max(cap(output, reduction), cap(coarsest, reduction))
-    if not native_error <= most:
+    limit = most(output, coarsest, reduction, declared)
+    if not native_error <= limit:
         return None
-    return min(max(FACTOR * native_error, floor(output, reduction)), most)
+    return limit if declared is not None else min(max(FACTOR * native_error, floor(output, reduction)), limit)

@@ -49,6 +49,15 @@ def total(x: torch.Tensor) -> torch.Tensor:
     return x.sum(-1)
 
 
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    """What is much smaller than the shift is lost."""
+    return (x + 4096.0) - 4096.0
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.gelu(x, approximate="tanh")
+
+
 def square(x: torch.Tensor) -> torch.Tensor:
     return x * x
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from example_specs import add_to, doubled_ids, draw, matrix, numbers, rms_norm_spec, spec_of, square, total, vector
+from example_specs import add_to, doubled_ids, draw, gelu, matrix, numbers, rms_norm_spec, shifted, spec_of, square, total, vector
 from torch.nn import functional
 
 from kevolve.evaluate.compare import compare
@@ -98,6 +98,49 @@ def test_a_reference_that_cancels_is_unreliable_there() -> None:
     given = draw(n=2)
     expected = expect(spec, given, (torch.tensor([1.0, -1.0 + 2.0**-24]),))
     assert expected.unreliable is None or "the reference itself errs by" in expected.unreliable
+
+
+def test_rows_in_which_the_reference_loses_all_are_judged_by_its_error_there_and_the_others_as_ever() -> None:
+    spec, given = spec_of(shifted, matrix), draw(rows=10, cols=8)
+    x = 1000 * torch.randn(10, 8, generator=torch.Generator().manual_seed(1))
+    x[7] /= 1e5
+    expected = expect(spec, given, (x,))
+    output = expected.outputs[0]
+    assert output.unreliable is None
+    assert 0 < output.tolerance < 1e-5
+    lost = float(((shifted(x) - x)[7]).abs().max())
+
+    def judged(kernel: torch.Tensor) -> bool:
+        return compare(spec, expected, (kernel,), (x,), draw=given).passed
+
+    def moved(row: int, by: float) -> torch.Tensor:
+        kernel = x.clone()
+        kernel[row] += by
+        return kernel
+
+    assert judged(x)
+    assert judged(shifted(x))
+    assert judged(moved(7, 2 * lost))
+    assert not judged(moved(7, 100 * lost))
+    assert not judged(moved(6, 0.1))
+    assert not judged(torch.zeros_like(x))
+
+
+def test_where_the_reference_loses_most_rows_nothing_is_judged() -> None:
+    spec, given = spec_of(shifted, matrix), draw(rows=10, cols=8)
+    x = torch.randn(10, 8, generator=torch.Generator().manual_seed(1)) / 100
+    x[7] *= 1e5
+    assert "the reference itself errs by" in str(expect(spec, given, (x,)).unreliable)
+
+
+def test_a_gelu_far_below_zero_is_widened_by_the_cancellation_inside_it() -> None:
+    spec, given = spec_of(gelu, matrix), draw(rows=1, cols=1, dtype="bfloat16")
+    x = torch.tensor([[-4.90625]], dtype=torch.bfloat16)
+    expected = expect(spec, given, (x,))
+    one_step_off = (torch.tensor([[-2.93e-7]], dtype=torch.bfloat16),)  # by a float32 hyperbolic tangent beside -1
+    assert not compare(spec, expected, one_step_off, (x,)).passed
+    assert compare(spec, expected, one_step_off, (x,), draw=given).passed
+    assert not compare(spec, expected, (torch.full((1, 1), -1e-5, dtype=torch.bfloat16),), (x,), draw=given).passed
 
 
 def test_a_reference_that_raises_says_on_which_draw() -> None:
