@@ -45,7 +45,7 @@ DEVICE = Budget(evaluations=3, minutes=0.5, stall=2)
 MODELLED = Budget(evaluations=40, minutes=60, stall=12)  # with a model, which takes minutes for a step
 IN_FLIGHT = 4  # steps that wait for models at a time
 ROUNDS = 3  # rounds evaluated at a time where timing does not share the cores: one slow candidate keeps nobody waiting
-_ENDS_S = 10.0  # for an abandoned search to see that it is
+_ENDS_S = 5.0  # for an abandoned search to see that it is
 
 
 class Abandoned(Exception):
@@ -61,7 +61,6 @@ class Searching:
         self._pools: dict[str, Pool] = {}
         self._abandoned = threading.Event()
         self._beside: _Beside | None = None
-        self._cores = len(os.sched_getaffinity(0))  # to compile with
         self.number = 0  # of this run in the store
         self.pipeline: Pipeline | None = None  # what evaluates here
 
@@ -100,7 +99,6 @@ class Searching:
         """Search from now on in a thread; False where that must wait: for a model, another machine, cores that a timing needs alone."""
         if self._run.settings.evaluator or self._run.model is not None or self.shares_cores or not self.languages:
             return False
-        self._cores = max(1, self._cores // 2)  # the others are for the kernel that is timed, and the baselines of its next cases
         self._beside = _Beside(self)
         return True
 
@@ -117,7 +115,8 @@ class Searching:
         self._abandoned.set()
 
     def close(self) -> None:
-        """Let go of what it holds; of a search that was abandoned once it has seen that."""
+        """Let go of what it holds; of a search that goes on, after an interrupt, once it has seen that nobody waits for it."""
+        self.abandon()
         if self._beside is not None:
             self._beside.join(_ENDS_S)
         self._resources.close()
@@ -226,7 +225,7 @@ class Searching:
             cache=run.cache,
             pool=self._pool,
             seed=run.seed,
-            jobs=self._cores,
+            jobs=len(os.sched_getaffinity(0)),
             templates=run.templates,
         )
 
@@ -243,7 +242,7 @@ class Searching:
             kept=tuple(counterexamples.load(self._spec)),
             cache=run.cache,
             seed=self._plan_seed,
-            jobs=self._cores,
+            jobs=len(os.sched_getaffinity(0)),
         )
 
     def facts(self, pipeline: Pipeline | None) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 # How much slower than it claims the judge's clock must find a candidate, in every pair, before that is no accident; beyond it, for calls
 # as launched, the policy's ``bound_us``.
 _BOUND_RATIO = 1.5
+_SPUN_RATIO = 5.0  # honest kernels of two threads on two busy cores: 1.7 to 3.2 times at the least of all pairs
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
 _BESIDE_SHARE = 0.25  # of what making inputs and handing outputs over takes beside the calls: how much more of it a candidate may need
@@ -192,11 +193,13 @@ class Series:
 
     @property
     def spun(self) -> bool:
-        """Whether only calls that hand everything over took more than is claimed.
+        """Whether only calls that hand everything over took more than is claimed, and not so much more that it must be a lie.
 
         Between such calls a kernel's threads sleep; on a busy machine the one that waits for them to wake uses its core for it.
         """
-        return self._overclaimed(lambda bound: bound.host_us) is None and self._overclaimed_handed_over() is not None
+        if self._overclaimed(lambda bound: bound.host_us) or self._overclaimed_handed_over() is None:
+            return False
+        return _overclaimed([self._handed_over()], _SPUN_RATIO, self.plan.policy.bound_us) is None
 
     @property
     def waits_known(self) -> bool:

@@ -178,7 +178,8 @@ def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
     assert len(_series(candidate=(1.0, None), eager=(2.0, None)).answers) == 0
 
 
-def test_threads_spun_only_where_no_other_clock_contradicts_the_claim() -> None:
-    assert _delivering(400.0, 100.0, 20.0).spun
-    assert not _delivering(400.0, 100.0, 20.0, host_us=400.0).spun
+def test_threads_spun_only_where_no_other_clock_contradicts_the_claim_and_that_not_by_much() -> None:
+    assert _delivering(190.0, 100.0, 20.0).spun
+    assert not _delivering(190.0, 100.0, 20.0, host_us=400.0).spun
+    assert not _delivering(400.0, 100.0, 20.0).spun, "so much that no waiting explains it"
     assert not _delivering(150.0, 100.0, 20.0).spun
