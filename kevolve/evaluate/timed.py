@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kevolve.evaluate.worker import WorkerState
 
 _SNAPSHOT_BYTES = 4 << 20  # outputs up to here are copied the moment the last call has returned
+_GRAIN = 1 << 15  # elements from which on PyTorch gives an elementwise operator another thread
 _MOST_SETTLING, _SETTLE_S, _FEW_FAULTS = 12, 0.3, 64
 _SLOT = "timed"  # where the session lies in the worker's named sets
 
@@ -262,14 +263,20 @@ def _arena(state: WorkerState, session: Session, _: Mapping[str, Any], fds: tupl
 def _delivered(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
     """``count`` calls; the outputs of each go into the arena at once.
 
-    ``idle``: the inputs are made, and what an earlier call returned is handed over in place of calling.
+    ``idle``: the inputs are made, the threads woken that slept meanwhile, and what an earlier call returned is handed over in place of
+    calling. (While contents are made a kernel's threads fall asleep; on a virtual machine waking one took longer than the call.)
     """
     filler, call = session.arena, _callable(state)
     assert filler is not None
-    if arguments.get("idle"):
-        call = lambda *_: session.found  # noqa: E731  what stands in for the kernel
-    session.kept = []
     metas, threads = [], torch.get_num_threads()
+    if arguments.get("idle"):
+        shares = torch.empty(_GRAIN * threads)
+
+        def call(*_: Any) -> Any:
+            shares.fill_(0.0)
+            return session.found
+
+    session.kept = []
     for _number in range(int(arguments["count"])):
         torch.set_num_threads(1)  # threads that wait for each other take more of the processor than the copies themselves
         inputs = session.next_inputs()
