@@ -173,6 +173,7 @@ def _delivering(least_us: float, idle_us: float, claimed_us: float, host_us: flo
 def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
     assert _delivering(150.0, 100.0, 20.0).overclaimed() is None  # a quarter more than stands beside the calls is allowed
     assert _delivering(170.0, 100.0, 20.0).overclaimed() is None  # nor is it held against a call that it finds its caches cold
+    assert _delivering(1725.0, 100.0, 1000.0).overclaimed() is not None, "which is little of a long call"
     assert str(_delivering(400.0, 100.0, 20.0).overclaimed()).startswith(
         "takes 13.8 times what its process claims by the judge's clock, in every pair"
     )
@@ -180,7 +181,7 @@ def test_calls_whose_outputs_are_handed_over_bound_what_is_claimed() -> None:
 
 
 def test_threads_spun_only_where_no_other_clock_contradicts_the_claim_and_that_not_by_much() -> None:
-    assert _delivering(205.0, 100.0, 20.0).spun
-    assert not _delivering(205.0, 100.0, 20.0, host_us=400.0).spun
+    assert _delivering(230.0, 100.0, 20.0).spun
+    assert not _delivering(230.0, 100.0, 20.0, host_us=400.0).spun
     assert not _delivering(400.0, 100.0, 20.0).spun, "so much that no waiting explains it"
     assert not _delivering(150.0, 100.0, 20.0).spun
