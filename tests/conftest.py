@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,21 @@ def unworkerlike(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that tests start are not workers of this run, nor steps of this workflow."""
     for name in ("PYTEST_XDIST_WORKER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def abacus_as(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts the modelled accelerator beside a project as pip leaves a package: ``abacus_as(target, where, **modules)``."""
+
+    def installed(target: str, where: str = "abacus:Abacus", **modules: str) -> None:
+        site = pytester.path / "site"
+        info = site / f"{target}-1.0.dist-info"
+        info.mkdir(parents=True)
+        shutil.copy(Path(__file__).parent / "abacus" / "abacus.py", site)
+        for name, text in modules.items():
+            (site / f"{name}.py").write_text(text)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {target}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[kevolve.targets]\n{target} = {where}\n")
+        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+
+    return installed

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -24,15 +22,9 @@ def test_scaled(rows, cols):
 
 
 @pytest.fixture
-def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A site folder with the package and its metadata, as pip leaves it."""
-    site = pytester.path / "site"
-    info = site / "abacus-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).parent / "abacus" / "abacus.py", site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abacus\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[kevolve.targets]\nabacus = abacus:Abacus\n")
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+def installed(pytester: pytest.Pytester, abacus_as: Callable[..., None]) -> pytest.Pytester:
+    """A project beside the package."""
+    abacus_as("abacus")
     pytester.makepyfile(test_scaled=SPEC)
     return pytester
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -45,16 +43,9 @@ ARGUMENTS = ("--kevolve-target", "desk", "-p", "no:cacheprovider", "--kevolve-op
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with two specs, and a target whose timing leaves the cores free."""
-    site = pytester.path / "site"
-    info = site / "desk-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).parent / "abacus" / "abacus.py", site)
-    (site / "desk.py").write_text(DESK)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: desk\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[kevolve.targets]\ndesk = desk:Desk\n")
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+def project(pytester: pytest.Pytester, abacus_as: Callable[..., None]) -> pytest.Pytester:
+    """A project whose target leaves the cores free while it times."""
+    abacus_as("desk", "desk:Desk", desk=DESK)
     return pytester
 
 
