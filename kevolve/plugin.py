@@ -434,16 +434,19 @@ class Console:
             self._reporter.write_line(text)
 
     def progress(self) -> Listener:
-        """Live on a terminal, one plain line an attempt elsewhere."""
+        """Live on a terminal that can be redrawn, one plain line an attempt elsewhere."""
         from kevolve.report.progress import LiveProgress, PlainProgress
 
         if self._reporter is None or not self._reporter.isatty:
             return PlainProgress(self.line)
         from rich.console import Console as Terminal
 
+        terminal = Terminal()
+        if terminal.is_dumb_terminal:  # nothing can be redrawn there, and rich would show nothing at all
+            return PlainProgress(self.line)
         self._told = True
         self._reporter.ensure_newline()
-        return LiveProgress(Terminal(), time.monotonic)
+        return LiveProgress(terminal, time.monotonic)
 
     def resume(self, nodeid: str) -> None:
         """Begin pytest's line of this file again, after lines of ours: else a test's letter would stand alone."""

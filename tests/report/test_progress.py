@@ -1,9 +1,12 @@
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.plugin import Console as PytestConsole
 from kevolve.report.follow import follow
 from kevolve.report.progress import LiveProgress, PlainProgress, View, accepted_line, attempt_line, finished_line
 from kevolve.report.record import Speedup
@@ -74,6 +77,22 @@ def events():
     yield Progress(kind="done", proposal=proposal, node=node, best=node, evaluations=1, seconds_left=60.0)
     yield Progress(kind="duplicate", proposal=proposal, node=node, best=node, evaluations=1)
     yield Progress(kind="stopped", best=node, evaluations=1, reason="nothing left to propose")
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can be redrawn, whatever the tests run in."""
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm", LiveProgress), ("dumb", PlainProgress)])
+def test_a_terminal_that_cannot_be_redrawn_has_a_line_an_attempt(monkeypatch: pytest.MonkeyPatch, term: str, kind: type) -> None:
+    monkeypatch.setenv("TERM", term)
+    reporter = SimpleNamespace(isatty=True, ensure_newline=lambda: None)
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True, write=lambda _: 0, flush=lambda: None, encoding="utf-8"))
+    assert isinstance(PytestConsole(reporter, None).progress(), kind)
 
 
 def test_without_a_terminal_there_is_a_line_an_attempt_and_none_for_duplicates():
