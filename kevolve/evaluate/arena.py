@@ -27,6 +27,7 @@ Layout: TypeAlias = list[list[Any]]
 ALIGNMENT = 64
 GUARD_BYTES = 192
 GUARD_BYTE = 0xA5
+_PART_BYTES = 1 << 20  # of a file, read at once: it stays in the cache
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -60,9 +61,6 @@ class Image:
 
     def write(self, into: torch.Tensor) -> None:
         """Fill ``size`` bytes: guards, and between them the tensors' storages."""
-        if self.kept is not None:
-            into.copy_(self.kept)
-            return
         into.fill_(GUARD_BYTE)
         for slots, item in zip(self.layout, self.items, strict=True):
             for slot, value in zip(slots, item, strict=True):
@@ -84,7 +82,10 @@ class Arena:
         os.ftruncate(self.fd, image.size)
         self._map = mmap.mmap(self.fd, image.size)
         self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
-        image.write(self._bytes)
+        if image.kept is None:
+            image.write(self._bytes)
+        else:
+            _write_all(self.fd, image.kept)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
 
     def disturbed(self, *, item: int | None = None, mutable: Sequence[int] = ()) -> list[str]:
@@ -93,7 +94,7 @@ class Arena:
         ``item``: only that one. ``mutable``: positions of inputs that may change.
         """
         found: list[str] = []
-        if self._image.kept is not None and torch.equal(self._bytes, self._image.kept):
+        if self._image.kept is not None and _holds(self.fd, self._image.kept):
             return found
         for number in range(len(self.layout)) if item is None else [item]:
             for position, slot in enumerate(self.layout[number]):
@@ -105,7 +106,7 @@ class Arena:
         start, size = self.layout[number][position][4:6]
         found = []
         value = self.items[number][position]
-        if size and not mutable and not torch.equal(self._bytes[start : start + size], _storage_bytes(value, size)):
+        if size and not mutable and not _same(self._bytes[start : start + size], _storage_bytes(value, size)):
             found.append(f"input {position}")
         end = _aligned(start + size) + GUARD_BYTES
         if not bool((self._bytes[start - GUARD_BYTES : start] == GUARD_BYTE).all()):
@@ -142,6 +143,30 @@ def _span(tensor: torch.Tensor) -> int:
 
 def _storage_bytes(tensor: Any, size: int) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage(), 0, (size,), (1,))
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether bytes are equal: eight at a time, which is six times as fast as one by one."""
+    words = one.numel() // 8 * 8
+    return torch.equal(one[:words].view(torch.int64), other[:words].view(torch.int64)) and torch.equal(one[words:], other[words:])
+
+
+def _write_all(fd: int, content: torch.Tensor) -> None:
+    """Through the file: in a mapping each page would be cleared first, which takes as long again."""
+    data, done = content.numpy().data, 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], done)
+
+
+def _holds(fd: int, content: torch.Tensor) -> bool:
+    """Whether a file holds these bytes, a part at a time."""
+    part = torch.empty(_PART_BYTES, dtype=torch.uint8)
+    for start in range(0, content.numel(), _PART_BYTES):
+        wanted = content[start : start + _PART_BYTES]
+        got = part[: wanted.numel()]
+        if os.preadv(fd, [got.numpy().data], start) != wanted.numel() or not _same(got, wanted):
+            return False
+    return True
 
 
 def pack(items: Sequence[Sequence[Value]]) -> Arena:

@@ -21,7 +21,7 @@ from kevolve.spec.comparators import Comparator, IndexOf, Quantised, Unordered
 from kevolve.spec.dtypes import DTYPES, dtype_name
 from kevolve.spec.spec import Draw, Spec
 
-_CHUNK = 1 << 20  # elements compared at once: keeps the temporaries of large outputs small
+_CHUNK = 1 << 17  # elements compared at once: their temporaries stay in the cache
 _WORST = 5
 
 

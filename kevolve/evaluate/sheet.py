@@ -1,4 +1,4 @@
-"""A batch's expected outputs side by side, so that thousands of small outputs are judged by one comparison a dtype.
+"""A batch's expected outputs side by side, so that thousands of small outputs are judged by few comparisons.
 
 It only ever says that outputs are right. Whatever it does not settle is compared draw by draw (``compare``), which says what differs.
 """
@@ -6,9 +6,8 @@ It only ever says that outputs are right. Whatever it does not settle is compare
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import torch
@@ -17,21 +16,30 @@ from kevolve.evaluate.arena import Outputs, contiguous_metas
 from kevolve.evaluate.oracle import Expected, ExpectedOutput
 from kevolve.spec.comparators import Comparator
 
-_LARGEST = 1 << 30  # bytes of outputs read at once
+_LARGEST = 1 << 30  # bytes of outputs that are kept side by side
+_STRIP = 1 << 19  # elements
+_STRIP_BYTES = 1 << 23  # with what lies between them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """All outputs of one dtype that the sheet settles. ``allowed``: None for integers and truth values, which must be equal."""
+class Strip:
+    """Outputs of one dtype that lie near one another, or a piece of a large one: few enough to stay in the cache while they are compared.
+
+    ``allowed``: None for integers and truth values, which must be equal.
+    """
 
     dtype: torch.dtype
-    parts: Sequence[int]  # elements of the arena, seen as this dtype: a gap, an output, a gap, …
+    start: int  # bytes
+    parts: Sequence[int]  # elements from there on: a gap, an output, a gap, …
     oracle: torch.Tensor  # one axis: the outputs one after another
     allowed: torch.Tensor | None
 
-    def right(self, arena: torch.Tensor) -> bool:
-        """Whether the bytes of an arena hold these outputs."""
-        got = torch.cat(arena.view(self.dtype).split_with_sizes(self.parts)[1::2])
+    def right(self, fd: int) -> bool:
+        """Whether an arena holds these outputs."""
+        held = torch.empty(sum(self.parts) * self.dtype.itemsize, dtype=torch.uint8)
+        if os.preadv(fd, [held.numpy().data], self.start) != held.numel():
+            return False
+        got = torch.cat(held.view(self.dtype).split_with_sizes(self.parts)[1::2])
         if self.allowed is None:
             return torch.equal(got, self.oracle)
         return bool((got.to(torch.float64).sub_(self.oracle).abs_() < self.allowed).all())
@@ -39,10 +47,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """``metas``: how a child describes contiguous outputs of the right dtypes and shapes; ``rest``: draws that no column holds."""
+    """``metas``: how a child describes contiguous outputs of the right dtypes and shapes; ``rest``: draws that no strip holds."""
 
     metas: Sequence[Sequence[Any]]
-    columns: Sequence[Column]
+    strips: Sequence[Strip]
     rest: Sequence[int]
     size: int
 
@@ -54,10 +62,7 @@ class Sheet:
         odd = self._odd(metas)
         if odd is None or os.fstat(outputs.fd).st_size < self.size:
             return None
-        arena = torch.empty(self.size, dtype=torch.uint8)
-        if self.size and os.preadv(outputs.fd, [arena.numpy().data], 0) != self.size:
-            return None
-        return sorted({*odd, *self.rest}) if all(column.right(arena) for column in self.columns) else None
+        return sorted({*odd, *self.rest}) if all(strip.right(outputs.fd) for strip in self.strips) else None
 
     def _odd(self, metas: Any) -> Sequence[int] | None:
         """Draws whose outputs have other strides; None where anything else differs, so that they do not lie where they should."""
@@ -93,9 +98,9 @@ def sheet_of(expected: Sequence[Expected], compare: Mapping[int, Comparator]) ->
             if number not in left_out and output.unreliable is None and output.oracle.numel():
                 places.setdefault(output.dtype, []).append((number, at, metas[number][at][3]))
     changed = [list(item.outputs) for item in expected]
-    columns = [_column(dtype, found, changed, size) for dtype, found in places.items()]
+    strips = [strip for dtype, found in places.items() for strip in _strips(dtype, found, changed)]
     again = [replace(item, outputs=tuple(outputs)) for item, outputs in zip(expected, changed, strict=True)]
-    return Sheet(metas=metas, columns=columns, rest=rest, size=size), again
+    return Sheet(metas=metas, strips=strips, rest=rest, size=size), again
 
 
 def _is_settled(item: Expected, compare: Mapping[int, Comparator]) -> bool:
@@ -109,22 +114,42 @@ def _is_plain(output: ExpectedOutput) -> bool:
     return output.native is None and output.oracle.dtype == output.dtype
 
 
-def _column(dtype: torch.dtype, places: Sequence[tuple[int, int, int]], outputs: list[list[ExpectedOutput]], size: int) -> Column:
-    """The column of outputs at ``places``; in ``outputs`` their tensors become parts of it, so that memory is not taken twice."""
+def _strips(dtype: torch.dtype, places: Sequence[tuple[int, int, int]], outputs: list[list[ExpectedOutput]]) -> list[Strip]:
+    """The outputs at ``places`` in strips; in ``outputs`` their tensors become parts of one, so that memory is not taken twice."""
     held = [outputs[number][at] for number, at, _ in places]
     oracle = torch.cat([output.oracle.reshape(-1) for output in held])
     allowed = None
     if oracle.is_floating_point():
         allowed = torch.cat([output.allowed.reshape(-1) for output in held if output.allowed is not None])
-    starts = [position // dtype.itemsize for _, _, position in places]
     counts = [output.oracle.numel() for output in held]
-    ends = [start + count for start, count in zip(starts, counts, strict=True)]
-    gaps = [start - end for start, end in zip(starts, [0, *ends], strict=False)]
-    parts = [*chain.from_iterable(zip(gaps, counts, strict=True)), size // dtype.itemsize - ends[-1]]
     for (number, at, _), output, part, spare in zip(
         places, held, oracle.split(counts), allowed.split(counts) if allowed is not None else [None] * len(held), strict=True
     ):
         shape = output.oracle.shape
         own = spare.view(shape) if spare is not None else output.allowed
         outputs[number][at] = replace(output, oracle=part.view(shape), allowed=own)
-    return Column(dtype=dtype, parts=parts, oracle=oracle, allowed=allowed)
+    pieces = [
+        (position // dtype.itemsize + done, min(_STRIP, count - done))
+        for (_, _, position), count in zip(places, counts, strict=True)
+        for done in range(0, count, _STRIP)
+    ]
+    return list(_gathered(dtype, pieces, oracle, allowed))
+
+
+def _gathered(dtype: torch.dtype, pieces: Sequence[tuple[int, int]], oracle: torch.Tensor, allowed: torch.Tensor | None) -> Iterator[Strip]:
+    """Strips of pieces, each where it starts in the arena and its length, in elements."""
+    done = at = 0
+    while at < len(pieces):
+        start, taken, end = pieces[at][0], 0, pieces[at][0]
+        parts: list[int] = []
+        while at < len(pieces):
+            where, count = pieces[at]
+            if taken and (taken + count > _STRIP or (where + count - start) * dtype.itemsize > _STRIP_BYTES):
+                break
+            parts += [where - end, count]
+            taken, end, at = taken + count, where + count, at + 1
+        own = slice(done, done + taken)
+        yield Strip(
+            dtype=dtype, start=start * dtype.itemsize, parts=parts, oracle=oracle[own], allowed=None if allowed is None else allowed[own]
+        )
+        done += taken

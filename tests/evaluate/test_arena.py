@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from kevolve.evaluate.arena import ALIGNMENT, BadMeta, Filler, Outputs, pack, read_outputs, unpack
+from kevolve.evaluate import arena as arenas
+from kevolve.evaluate.arena import ALIGNMENT, Arena, BadMeta, Filler, Outputs, lay_out, pack, read_outputs, unpack
 from kevolve.spec.dtypes import DTYPES
 
 TENSORS = {
@@ -85,6 +86,27 @@ def test_a_written_input_and_both_guards_are_named() -> None:
         "item 1: before the start of input 1",
         "item 1: beyond the end of input 1",
     ]
+
+
+def test_of_an_image_that_is_kept_any_written_byte_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arenas, "_PART_BYTES", 256)  # several parts of a file
+    image = lay_out([[torch.ones(3)], [torch.ones(70), torch.arange(5) % 2 == 0]], keep=True)
+    with Arena(image) as arena, mmap.mmap(arena.fd, image.size) as shared:
+        assert arena.disturbed() == []
+        assert shared[:] == bytes(image.kept.numpy())  # type: ignore[union-attr]
+        places = [
+            (slot[4] + byte, f"item {number}: input {at}")
+            for number, slots in enumerate(image.layout)
+            for at, slot in enumerate(slots)
+            for byte in range(slot[5])
+        ]
+        for place, name in places:
+            before = shared[place]
+            shared[place] = before ^ 0x40
+            assert arena.disturbed() == [name]
+            shared[place] = before
+        shared[image.size - 1] = 0
+        assert arena.disturbed() == ["item 1: beyond the end of input 1"]
 
 
 def test_an_input_that_may_change_is_not_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from example_specs import draw, spec_of, square, vector
 
+from kevolve.evaluate import sheet
 from kevolve.evaluate.arena import Filler, Outputs, read_outputs
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.oracle import Expected, expect
@@ -53,18 +54,28 @@ def _sheet(expected: Sequence[Expected] | None = None, **compare_by: Any) -> tup
     return made
 
 
+@pytest.fixture(params=[sheet._STRIP, 3])
+def strip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All outputs of a dtype in one strip, and each cut into pieces."""
+    monkeypatch.setattr(sheet, "_STRIP", request.param)
+
+
+@pytest.mark.usefixtures("strip")
 def test_right_outputs_of_every_dtype_and_shape_leave_nothing_open(arena: Outputs) -> None:
-    sheet, _ = _sheet()
-    assert sheet.unsettled(arena, _put(arena, _right())) == []
+    made, _ = _sheet()
+    assert made.unsettled(arena, _put(arena, _right())) == []
 
 
+@pytest.mark.usefixtures("strip")
 @pytest.mark.parametrize("number", [number for number, x in enumerate(_inputs()) if x.numel()])
 def test_one_wrong_element_of_any_output_leaves_all_open(arena: Outputs, number: int) -> None:
     outputs = _right()
-    wrong = outputs[number].view(-1)[-1:]
-    wrong.copy_(~wrong if wrong.dtype is torch.bool else wrong + 1)
-    sheet, expected = _sheet()
-    assert sheet.unsettled(arena, _put(arena, outputs)) is None
+    made, expected = _sheet()
+    for at in range(outputs[number].numel()):
+        outputs[number] = _right()[number]
+        wrong = outputs[number].view(-1)[at : at + 1]
+        wrong.copy_(~wrong if wrong.dtype is torch.bool else wrong + 1)
+        assert made.unsettled(arena, _put(arena, outputs)) is None
     assert not compare(SPEC, expected[number], (outputs[number],), (_inputs()[number],)).passed
 
 
