@@ -34,6 +34,7 @@ class Hold:
         self._timings = threading.Condition()
         self._waiting = 0  # timings of this process
         self._timed = 0  # those, and the one that has it
+        self._sharing = 0  # uses of this process that end by themselves
         self._interruptible: list[_Use] = []
 
     @contextlib.contextmanager
@@ -45,7 +46,14 @@ class Hold:
                 self._timings.wait_for(lambda: not self._waiting)
             with self._turnstile:
                 fcntl.flock(fd, fcntl.LOCK_SH)
-            yield
+                with self._timings:
+                    self._sharing += 1
+            try:
+                yield
+            finally:
+                with self._timings:
+                    self._sharing -= 1
+                    self._timings.notify_all()
         finally:
             os.close(fd)
 
@@ -56,6 +64,8 @@ class Hold:
         try:
             with self._counted():
                 with self._first(), self._turnstile:
+                    with self._timings:  # what is stopped may hold something that those who share the device wait for: they end first
+                        self._timings.wait_for(lambda: not self._sharing)
                     self._interrupt()
                     fcntl.flock(fd, fcntl.LOCK_EX)
                 yield
@@ -78,6 +88,8 @@ class Hold:
             with self._turnstile:
                 if use in self._interruptible:
                     self._interruptible.remove(use)
+                if use.paused:  # its end was under way when it was stopped
+                    resume()
                 os.close(use.fd)
 
     def _interrupt(self) -> None:

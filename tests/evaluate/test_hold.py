@@ -110,7 +110,7 @@ def _use(hold: Hold, told: list[str]) -> None:
         told.append("timed")
 
 
-def test_what_ends_while_it_is_stopped_is_not_told_to_go_on(tmp_path: Path) -> None:
+def test_what_ends_as_it_is_stopped_is_let_go_on_for_its_next_use(tmp_path: Path) -> None:
     hold, told, ended = Hold(tmp_path / "lock"), [], threading.Event()
 
     def interruptible() -> None:
@@ -125,4 +125,19 @@ def test_what_ends_while_it_is_stopped_is_not_told_to_go_on(tmp_path: Path) -> N
         ended.set()
         thread.join(5)
         assert not thread.is_alive()
-    assert told == ["pause"]
+    assert told == ["pause", "resume"]
+
+
+def test_nothing_is_stopped_before_those_who_share_the_device_have_ended(tmp_path: Path) -> None:
+    """One of them may wait for a lock that what is to be stopped has: the three would wait for each other."""
+    hold, told = Hold(tmp_path / "lock"), []
+    with hold.interruptible(lambda: told.append("pause"), lambda: told.append("resume")):
+        with hold.shared():
+            timing = threading.Thread(target=_use, args=(hold, told))
+            timing.start()
+            while not hold._waiting:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert told == []
+        timing.join(5)
+    assert told == ["pause", "timed", "resume"]
