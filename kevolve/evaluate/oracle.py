@@ -24,7 +24,7 @@ from kevolve.spec.reference import resolve
 from kevolve.spec.spec import Draw, Spec
 
 SPREAD = 8.0  # how far beyond the root mean square of one rounding's effect an honest kernel of several roundings may lie
-_RUNS, _FEW_RUNS, _MANY = 16, 4, 1 << 20  # runs that measure the conditioning; fewer above so many input elements
+_RUNS, _MORE_RUNS, _FEW_RUNS, _MANY = 16, 128, 4, 1 << 20  # runs that measure the conditioning; fewer above so many input elements
 _KEPT = 1 << 16  # elements up to which what is allowed is kept ready beside the oracle
 _FEW = 64  # outputs below which one native run says too little of the error: noisy runs are added
 _NOISY_INPUTS = 1 << 16
@@ -237,14 +237,16 @@ def _rounding(inputs: Sequence[Any]) -> float:
     return DTYPES["float64" if _coarsest(inputs) == "float64" else "float32"].eps
 
 
-def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected) -> Expected:
+def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected, *, longer: bool = False) -> Expected:
     """The same expectation, widened row by row where the *problem* magnifies rounding: a row of nearly equal values, a cancellation.
 
     The lifted reference is run on inputs moved by at most one spacing of the accumulation type, its operators rounding at random.
     What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``SPREAD`` times its root mean square
     over runs and the row. Rows that are well conditioned stay as tight as they were. Only asked for when a comparison fails.
+    ``longer``: eight times as many runs, where inputs are not large.
     """
-    runs = _FEW_RUNS if sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY else _RUNS
+    few = sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY
+    runs = _FEW_RUNS if few else _MORE_RUNS if longer else _RUNS
     squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
     with threads_for(inputs), blame(spec, draw):
         call = resolve(spec.reference, draw.values)

@@ -11,7 +11,7 @@ from example_specs import argmax, doubled_ids, draw, matrix, numbers, rms_norm, 
 
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.materialise import materialise
-from kevolve.evaluate.oracle import Expected, expect
+from kevolve.evaluate.oracle import Expected, conditioned, expect
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.spec.comparators import index_of, quantised, unordered
 from kevolve.spec.inputs import Tensor
@@ -130,6 +130,26 @@ def test_indices_are_right_when_their_scores_are() -> None:
 
 def top2(x: torch.Tensor) -> torch.Tensor:
     return x.topk(2).indices
+
+
+def centred(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Batch norm and ReLU of [batch, channels]; a row of the result is one element."""
+    difference = x - x.mean(0)
+    inverse = torch.rsqrt(difference.square().mean(0) + 1e-5)
+    return (difference * (weight * inverse) + bias).relu()[:, :, None]
+
+
+def test_the_longer_look_sees_what_sixteen_runs_missed_in_rows_of_one_element() -> None:
+    """Equal values: the mean's last bit decides between -1 and 1, and ReLU shows one of them only."""
+    spec, generator = spec_of(centred, numbers), torch.Generator().manual_seed(5)
+    x = (1e14 * torch.randn(1000, generator=generator)).expand(6, 1000)
+    weight = torch.full((1000,), 3.0)
+    bias = torch.full((1000,), -1.9)
+    honest = torch.where(torch.rand(1000, generator=generator) < 0.5, 1.1, 0.0).expand(6, 1000)[:, :, None].contiguous()
+    expected = expect(spec, draw(), (x, weight, bias))
+    assert compare(spec, expected, (honest,), (x, weight, bias), draw=draw()).passed
+    assert not compare(spec, conditioned(spec, draw(), (x, weight, bias), expected), (honest,), (x, weight, bias)).passed, "16 runs"
+    assert not compare(spec, expected, (100 * honest,), (x, weight, bias), draw=draw()).passed
 
 
 def test_an_index_given_twice_is_wrong() -> None:
