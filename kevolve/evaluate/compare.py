@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from kevolve.evaluate.lifting import Lift, lift
-from kevolve.evaluate.oracle import Expected, ExpectedOutput, conditioned, row_scale
+from kevolve.evaluate.oracle import Expected, ExpectedOutput, conditioned, row_scale, scores
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import floor, step
@@ -169,7 +168,7 @@ def _any_wrong(wanted: ExpectedOutput, got: torch.Tensor, scale: torch.Tensor) -
     flat, oracle = _rows(got), _rows(wanted.oracle)
     native = None if wanted.native is None else _rows(wanted.native)
     scales = scale.reshape(-1, 1) if scale.dim() else scale
-    spread = None if wanted.spread is None else wanted.spread.reshape(-1, 1) if wanted.spread.dim() else wanted.spread
+    spread = _rows(wanted.spread) if wanted.spread is not None and wanted.spread.dim() else wanted.spread
     rows = max(1, _CHUNK // oracle.shape[-1])
     for start in range(0, oracle.shape[0], rows):
         part = slice(start, start + rows)
@@ -263,22 +262,25 @@ def _indexed(
     comparator: IndexOf, wanted: ExpectedOutput, got: torch.Tensor, inputs: Sequence[Any], reduction: int
 ) -> tuple[ExpectedOutput, torch.Tensor]:
     """The scores at the indices; NaN where an index lies outside or is given twice along the dimension."""
-    with Lift(), torch.no_grad():
-        scores = comparator.scores(*(lift(value) for value in inputs))
-    dim = comparator.dim % scores.dim()
-    reduced = got.dim() < scores.dim()
+    scored = scores(comparator, inputs)
+    dim = comparator.dim % scored.dim()
+    reduced = got.dim() < scored.dim()
     chosen, right = (index.unsqueeze(dim) if reduced else index for index in (got.long(), wanted.oracle.long()))
-    valid = (chosen >= 0) & (chosen < scores.shape[dim])
+    valid = (chosen >= 0) & (chosen < scored.shape[dim])
     if not reduced and chosen.numel():
         order = chosen.sort(dim=dim)
         again = torch.zeros_like(valid).scatter_(dim, order.indices, _repeats(order.values, dim))
         valid &= ~again
-    found = torch.where(valid, scores.gather(dim, chosen.clamp(0, max(0, scores.shape[dim] - 1))), torch.nan)
-    best = scores.gather(dim, right)
+    inside = chosen.clamp(0, max(0, scored.shape[dim] - 1))
+    found = torch.where(valid, scored.gather(dim, inside), torch.nan)
+    best = scored.gather(dim, right)
+    spread = torch.zeros_like(best)
+    if wanted.spread is not None:  # of either score
+        spread = torch.hypot(wanted.spread.gather(dim, inside), wanted.spread.gather(dim, right))
     name = _declared(inputs)
     allowed = wanted.tolerance or floor(name, reduction)
-    oracle, found = (values.squeeze(dim) if reduced else values for values in (best, found))
-    return _replaced(wanted, oracle, tolerance=allowed, dtype=torch.float64), found
+    oracle, found, spread = (values.squeeze(dim) if reduced else values for values in (best, found, spread))
+    return replace(_replaced(wanted, oracle, tolerance=allowed, dtype=torch.float64), spread=spread), found
 
 
 def _repeats(ordered: torch.Tensor, dim: int) -> torch.Tensor:

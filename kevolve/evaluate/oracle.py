@@ -19,6 +19,7 @@ from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import FACTOR, few, most, step, tolerance
+from kevolve.spec.comparators import IndexOf
 from kevolve.spec.dtypes import DTYPES, dtype_name
 from kevolve.spec.reference import resolve
 from kevolve.spec.spec import Draw, Spec
@@ -242,7 +243,8 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
 
     The lifted reference is run on inputs moved by at most one spacing of the accumulation type, its operators rounding at random.
     What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``SPREAD`` times its root mean square
-    over runs and the row. Rows that are well conditioned stay as tight as they were. Only asked for when a comparison fails.
+    over runs and the row; of indices, that of each score by itself. Rows that are well conditioned stay as tight as they were. Only
+    asked for when a comparison fails.
     ``longer``: eight times as many runs, where inputs are not large.
     """
     few = sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY
@@ -251,13 +253,22 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
     with threads_for(inputs), blame(spec, draw):
         call = resolve(spec.reference, draw.values)
         grads = grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
+        compared = {at: by for at, by in spec.compare.items() if isinstance(by, IndexOf)}
+        scored = {at: scores(by, inputs) for at, by in compared.items()}
         for number in range(runs):
             seed = (draw.seed * _RUNS + number) % 2**63
-            with Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True):
-                moved = _call(spec, draw, call, _moved(inputs, seed), _lifted(grads))[0]
+            given = _moved(inputs, seed)
+            lifting = Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True)
+            with lifting:
+                moved = _call(spec, draw, call, given, _lifted(grads))[0]
             for position, (output, found) in enumerate(zip(expected.outputs, moved, strict=True)):
-                if output.oracle.is_floating_point() and found.shape == output.oracle.shape:
+                square = None
+                if position in scored:
+                    again = scores(compared[position], given, lifting)
+                    square = (again - scored[position]).square_().nan_to_num_(nan=0.0, posinf=0.0)
+                elif output.oracle.is_floating_point() and found.shape == output.oracle.shape:
                     square = _row_square(found - output.oracle)
+                if square is not None:
                     held = squares[position]
                     squares[position] = square if held is None else held.add_(square)
     spreads = [None if square is None else square.div_(runs).sqrt_().mul_(SPREAD) for square in squares]
@@ -266,6 +277,12 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
         for output, spread in zip(expected.outputs, spreads, strict=True)
     )
     return replace(expected, outputs=outputs)
+
+
+def scores(comparator: IndexOf, inputs: Sequence[Any], mode: Lift | None = None) -> torch.Tensor:
+    """What an output indexes, in float64; under a ``mode`` that rounds."""
+    with mode or Lift(), torch.no_grad():
+        return comparator.scores(*_lifted(inputs))  # type: ignore[no-any-return]
 
 
 def _wider(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:

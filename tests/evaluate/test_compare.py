@@ -128,6 +128,26 @@ def test_indices_are_right_when_their_scores_are() -> None:
     assert not judged(spec, (x,), torch.tensor([-1, 0])).passed
 
 
+def nearest(x: torch.Tensor) -> torch.Tensor:
+    """The index of the element nearest to 1000, by squares that cancel."""
+    return gaps(x).argmax(-1)
+
+
+def gaps(x: torch.Tensor) -> torch.Tensor:
+    return -(x.square() - 2000.0 * x + 1e6)
+
+
+def test_indices_whose_scores_cancel_are_allowed_what_rounding_does_to_these_scores() -> None:
+    spec = spec_of(nearest, matrix, compare={0: index_of(gaps)})
+    x = torch.tensor([[1000.0, 1000.2, 1000.5, 1100.0], [5.0, 1000.1, 1000.0, 1300.0]])
+    expected = expect(spec, draw(), (x,))
+    assert not compare(spec, expected, (torch.tensor([1, 2]),), (x,)).passed
+    assert compare(spec, expected, (torch.tensor([1, 2]),), (x,), draw=draw()).passed
+    assert compare(spec, expected, (torch.tensor([0, 1]),), (x,), draw=draw()).passed
+    for wrong in ([3, 2], [1, 0], [1, 3], [1, 4]):
+        assert not compare(spec, expected, (torch.tensor(wrong),), (x,), draw=draw()).passed
+
+
 def top2(x: torch.Tensor) -> torch.Tensor:
     return x.topk(2).indices
 
