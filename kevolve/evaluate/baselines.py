@@ -41,7 +41,7 @@ def open_candidate(workers: Workers, spec: Spec, candidate: Candidate, *, target
     child = _entered(workers, target, candidate.language)
     try:
         if candidate.callable is not None:
-            child.call("load_callable", deadline_s=START_S, path=candidate.callable, **gradients(spec, pool))
+            child.call("load_callable", deadline_s=START_S, **candidate.imported, **gradients(spec, pool))
         else:
             child.call(
                 "load_candidate",

@@ -9,8 +9,19 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A tree of modules, ``origin``, and the copy of it, ``root``, from which they are imported instead."""
+
+    origin: Path
+    root: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One kernel to judge. ``artifact`` is what ``Language.build`` left; ``callable``, instead, is ``"package.module:function"``."""
+    """One kernel to judge. ``artifact`` is what ``Language.build`` left; ``callable``, instead, is ``"package.module:function"``.
+
+    ``moved``: the callable is another text's, an older one.
+    """
 
     name: str  # "rms_norm/cpu.cpp": what messages call it
     language: str
@@ -18,8 +29,15 @@ class Candidate:
     source: str | None = None
     artifact: Path | None = None
     callable: str | None = None
+    moved: Moved | None = None
     resources: Mapping[str, float] = field(default_factory=dict)  # registers, spill_bytes, shared_bytes, occupancy: what compilers said
     ahead: str = ""  # what was compiled before a device was held, and what could not be
+
+    @property
+    def imported(self) -> dict[str, Any]:
+        """What a process is told to load a callable."""
+        moved = {} if self.moved is None else {"moved": {"origin": str(self.moved.origin), "root": str(self.moved.root)}}
+        return {"path": self.callable, **moved}
 
     @property
     def said(self) -> dict[str, Any]:

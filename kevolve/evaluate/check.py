@@ -193,7 +193,7 @@ def _start(run: _Run) -> Outcome | None:
         with run.workers.holds.shared(run.target):  # a context is made: nobody is timed meanwhile
             run.child.call("enter", deadline_s=run.deadline_s, target=run.target.name, stage="check")
         if run.candidate.callable is not None:
-            loaded = run.child.call("load_callable", deadline_s=run.deadline_s, path=run.candidate.callable, **_grad(run.spec))
+            loaded = run.child.call("load_callable", deadline_s=run.deadline_s, **run.candidate.imported, **_grad(run.spec))
         else:
             artifact = {"artifact": str(run.candidate.artifact), "entry": run.candidate.entry, "backward": bool(run.spec.grad)}
             arguments: dict[str, Any] = {"language": run.candidate.language, **artifact, **_grad(run.spec)}

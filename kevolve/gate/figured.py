@@ -68,6 +68,8 @@ def figured(compare: Compare | None, spec: Spec, found: Change, *, target: Targe
     """The figures of a changed kernel; none, with the reason, where there cannot be any."""
     if compare is None or found.old is None:
         return Figured(cause=messages.NO_FIGURES)
+    if spec.kernel is not None:
+        return Figured(cause=f"{messages.NO_FIGURES}: {spec.kernel} is a callable")
     if found.old.language != found.new.language:
         return Figured(cause=f"{messages.NO_FIGURES}: {found.old.language} before, {found.new.language} now")
     if found.old.entry != spec.name:

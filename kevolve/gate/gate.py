@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from kevolve import elsewhere, registry
-from kevolve.evaluate.candidate import Candidate
+from kevolve.evaluate.candidate import Candidate, Moved
 from kevolve.evaluate.client import ChildFailed, ServerFailed, Workers
 from kevolve.evaluate.disturbance import Reading, Since, why
 from kevolve.evaluate.oracle import ReferenceFailed
-from kevolve.evaluate.outcome import Outcome, Status
+from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws
 from kevolve.evaluate.runner import SideFailed
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.timing import timed_pool
 from kevolve.gate import messages
+from kevolve.gate.callables import LANGUAGE, callable_change, export
 from kevolve.gate.changes import Change, Kind, change, removed
 from kevolve.gate.figured import Compare, Figured, figured
 from kevolve.gate.history import History, Stored
@@ -92,17 +94,24 @@ class Gate:
         self._changes: dict[str, Change | None] = {}
         self._olds: dict[str, Candidate | Refused] = {}
         self._figured: dict[str, Figured] = {}
+        self._tree: Moved | None = None  # the revision's, for callables
 
     # -- what changed ----------------------------------------------------------------------------------------------
 
     def change(self, spec: Spec) -> Change | None:
-        """What became of the kernel of ``spec``; None where no file is its kernel."""
+        """What became of the kernel of ``spec``; None where no file of the repository is its kernel."""
         if spec.nodeid not in self._changes:
-            file = self._run.file(spec)
-            arches = elsewhere.architectures(self._run.target)
-            where = {"target": self._run.target.name, "arches": arches, "languages": self._run.languages(spec)}
-            self._changes[spec.nodeid] = None if file is None else change(spec, file, self.revision, **where)  # type: ignore[arg-type]
+            self._changes[spec.nodeid] = self._changed(spec)
         return self._changes[spec.nodeid]
+
+    def _changed(self, spec: Spec) -> Change | None:
+        if spec.kernel is not None:
+            return callable_change(spec, self.revision)
+        file = self._run.file(spec)
+        if file is None:
+            return None
+        arches, languages = elsewhere.architectures(self._run.target), self._run.languages(spec)
+        return change(spec, file, self.revision, target=self._run.target.name, arches=arches, languages=languages)
 
     def idle(self, spec: Spec) -> str | None:
         """Why the tests of ``spec`` need not run: nothing that they test has changed; None where they must."""
@@ -280,12 +289,23 @@ class Gate:
 
     def _prepared(self, spec: Spec, found: Change) -> Candidate | Refused:
         assert found.old is not None  # asked for only where there is one
-        built = self._run.build(replace(spec, name=found.old.entry), found.old.source, found.old.language)
+        if spec.kernel is not None:
+            built: Candidate | Outcome = self._imported(spec, spec.kernel)
+        else:
+            built = self._run.build(replace(spec, name=found.old.entry), found.old.source, found.old.language)
         if isinstance(built, Outcome):
             return self._refused(found, built, "does not build")
         plan = self._run.plan(spec, built.language, self._run.seed, huge=False)
         outcome = self._run.check(spec, built, plan)
         return built if outcome.passed else self._refused(found, outcome, "is wrong")
+
+    def _imported(self, spec: Spec, name: str) -> Candidate | Outcome:
+        """The old callable, from a copy of the revision's tree; one copy a run."""
+        try:
+            self._tree = self._tree or export(self.revision, self._run.workers.folder() / "revision")
+        except (OSError, subprocess.SubprocessError) as error:
+            return Outcome(status=Status.NOT_MEASURED, stage=Stage.LOAD, message=f"git archive {self.revision.short} failed: {error}")
+        return Candidate(name=f"{name} at {self.revision.short}", language=LANGUAGE, entry=spec.name, callable=name, moved=self._tree)
 
     def _right_here(self, spec: Spec, case: Case, old: Candidate, found: Change) -> Candidate | Refused:
         """The old kernel, right at the case's own size too."""
@@ -294,7 +314,7 @@ class Gate:
 
     def _refused(self, found: Change, outcome: Outcome, what: str) -> Refused:
         said = outcome.message.splitlines()[0] if outcome.message else outcome.status.value
-        if outcome.status is Status.NOT_MEASURED:
+        if outcome.status is Status.NOT_MEASURED or (found.new.language == LANGUAGE and outcome.stage is Stage.LOAD):
             return Refused(verdict="unmeasurable", reason=f"the old kernel cannot be judged here: {said}")
         if found.respecified:
             return Refused(

@@ -232,6 +232,27 @@ def test_an_old_kernel_that_is_none_makes_the_new_one_new_or_unmeasurable_where_
     assert ("the spec changed since " in found.message) is respecified
 
 
+def test_a_callable_that_the_copy_of_the_revision_cannot_import_is_unmeasurable(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extension that was built in place is in no commit."""
+    folder = run.settings.rootdir
+    monkeypatch.syspath_prepend(folder)
+    write(folder, "own_kernels.py", "import built\n")
+    commit(folder, "then")
+    write(folder, "own_kernels.py", "import built, sys\n")
+    run.workers = SimpleNamespace(folder=lambda: write(folder, "scratch/.keep", "").parent)
+    failed = Outcome(status=Status.RUNTIME_ERROR, stage=Stage.LOAD, message="ModuleNotFoundError: No module named 'built'\n…")
+    asked: list[Candidate] = []
+    monkeypatch.setattr(run, "check", lambda spec, candidate, plan: asked.append(candidate) or failed, raising=False)
+    spec = replace(spec_in(folder), kernel="own_kernels:normalise")
+    found = gate_of(run).case(spec, CASE, Status.PASSED, "")
+    assert found is not None
+    assert (found.verdict, found.message) == (
+        "unmeasurable",
+        "the old kernel cannot be judged here: ModuleNotFoundError: No module named 'built'",
+    )
+    assert (asked[0].moved.root / "own_kernels.py").read_text() == "import built\n"  # type: ignore[union-attr]
+
+
 def test_a_wrong_kernel_is_wrong_and_never_timed(run: FakeRun) -> None:
     write(run.settings.rootdir, KERNEL, CHANGED)
     gate, spec = gate_of(run), spec_in(run.settings.rootdir)
