@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """A tree of modules, ``origin``, and the copy of it, ``root``, from which they are imported instead."""
-
-    origin: Path
-    root: Path
+from kevolve.evaluate.moved import Moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +30,7 @@ class Candidate:
     @property
     def imported(self) -> dict[str, Any]:
         """What a process is told to load a callable."""
-        moved = {} if self.moved is None else {"moved": {"origin": str(self.moved.origin), "root": str(self.moved.root)}}
-        return {"path": self.callable, **moved}
+        return {"path": self.callable, **({} if self.moved is None else {"moved": self.moved.to_json()})}
 
     @property
     def said(self) -> dict[str, Any]:

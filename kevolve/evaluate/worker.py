@@ -20,7 +20,6 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
@@ -29,6 +28,7 @@ from kevolve import registry
 from kevolve.evaluate import sandbox
 from kevolve.evaluate.arena import Filler, Mapped
 from kevolve.evaluate.channel import Channel, Closed, Message, close_all
+from kevolve.evaluate.moved import Moved, import_moved
 from kevolve.evaluate.state import WorkerState, check_outputs, private_copy
 from kevolve.evaluate.watch import Watch
 from kevolve.languages import Loaded
@@ -97,30 +97,14 @@ def _load_candidate(state: WorkerState, arguments: Mapping[str, Any], fds: tuple
 
 def _load_callable(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
     module_name, _, name = arguments["path"].partition(":")
-    module = _imported(module_name, arguments.get("moved"))
+    moved = arguments.get("moved")
+    module = importlib.import_module(module_name) if moved is None else import_moved(module_name, Moved.from_json(moved))
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part)
     state.loaded = Loaded(call=found, backward=getattr(module, f"{name}_backward", None), prepare=getattr(module, f"{name}_prepare", None))
     state.trusted, state.source = True, getattr(module, "__file__", None)
     return {"backward": state.loaded.backward is not None, "prepare": state.loaded.prepare is not None}
-
-
-def _imported(name: str, moved: Mapping[str, str] | None) -> ModuleType:
-    """A module; ``moved``: from the copy at ``root`` of the tree at ``origin``. Raises ``ImportError`` where that copy does not have it."""
-    if moved is None:
-        return importlib.import_module(name)
-    origin, root = Path(moved["origin"]), Path(moved["root"])
-    sys.path[:] = [str(root / Path(path).relative_to(origin)) if Path(path).is_relative_to(origin) else path for path in sys.path]
-    for known, module in list(sys.modules.items()):  # a reference's package, say, which was imported before this process was forked
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(origin) and known.partition(".")[0] != __package__.partition(".")[0]:
-            del sys.modules[known]
-    importlib.invalidate_caches()
-    made = importlib.import_module(name)
-    if not Path(made.__file__ or "").is_relative_to(root):
-        raise ImportError(f"{name}: expected the old text below {root}, got {made.__file__}: it is installed, not imported from {origin}")
-    return made
 
 
 def _load_reference(state: WorkerState, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -17,7 +16,7 @@ from importlib.machinery import PathFinder
 from modulefinder import ModuleFinder
 from pathlib import Path
 
-from kevolve.evaluate.candidate import Moved
+from kevolve.evaluate.moved import Moved, is_own
 from kevolve.gate.changes import Change, Kind, Old
 from kevolve.gate.declared import spec_changed
 from kevolve.gate.revision import Revision
@@ -32,7 +31,7 @@ _ARCHIVE_S = 600.0
 def callable_change(spec: Spec, revision: Revision) -> Change | None:
     """What became of the callable of ``spec``; None where its module is none of the repository's."""
     assert spec.kernel is not None
-    below = [folder for folder in map(Path, filter(None, sys.path)) if folder.resolve().is_relative_to(revision.root)]
+    below = [folder for folder in map(Path, filter(None, sys.path)) if is_own(folder.resolve(), revision.root)]
     module = spec.kernel.partition(":")[0]
     file = _file_of(module, below)
     if file is None:
@@ -90,17 +89,13 @@ def _imported(module: str, path: Sequence[Path]) -> set[Path]:
 
 def _native(folder: Path, revision: Revision) -> Iterator[Path]:
     """Sources of other languages in a folder and below it, now and then."""
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(where, name) for name in names if Path(name).suffix in _NATIVE)
     below = revision.below(folder)
-    yield from (revision.root / each for each in revision.files if each.suffix in _NATIVE and each.is_relative_to(below))
+    then = (each for each in revision.files if each.is_relative_to(below))
+    yield from (revision.root / each for each in (*revision.present(below), *then) if each.suffix in _NATIVE)
 
 
 def _difference(file: Path, revision: Revision) -> Kind:
     """How a file compares with the revision's."""
-    if not file.resolve().is_relative_to(revision.root):
-        return Kind.UNCHANGED
     old = revision.text(revision.below(file))
     new = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
     if old == new:

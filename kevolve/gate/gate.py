@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kevolve import elsewhere, registry
-from kevolve.evaluate.candidate import Candidate, Moved
+from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import ChildFailed, ServerFailed, Workers
 from kevolve.evaluate.disturbance import Reading, Since, why
+from kevolve.evaluate.moved import Moved
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws

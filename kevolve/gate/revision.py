@@ -61,6 +61,11 @@ class Revision:
         triples = zip(said[0::3], said[1::3], said[2::3], strict=False)
         return {Path(new): Path(old) for _, old, new in triples}
 
+    def present(self, folder: Path) -> list[Path]:
+        """The working tree's files in ``folder`` and below it, all below the root; what git ignores is none of them."""
+        listed = _git(self.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", str(folder)).stdout
+        return [Path(name) for name in listed.split("\0") if name]
+
     def text(self, path: Path) -> str | None:
         """What ``path`` (below the root) held, or None where the commit has no such file."""
         if path not in self._texts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from kevolve.evaluate.moved import is_own
 from kevolve.gate.callables import callable_change, export
 from kevolve.gate.changes import Kind
 from kevolve.gate.revision import Revision
@@ -43,7 +45,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path, "src/acme/csrc/kernel.cu", "// a kernel")
     write(tmp_path, "test_spec.py", GIVEN)
     write(tmp_path, "pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["src"]\n')
-    write(tmp_path, ".gitignore", ".kevolve/\n.hypothesis/\n__pycache__/\n*.json\n")
+    write(tmp_path, ".gitignore", ".kevolve/\n.hypothesis/\n__pycache__/\nbuild/\n*.json\n")
     commit(tmp_path, "A kernel")
     git(tmp_path, "checkout", "-q", "-b", "change")
     monkeypatch.syspath_prepend(tmp_path / "src")
@@ -80,6 +82,7 @@ def _kind(folder: Path) -> Kind | None:
         ("src/acme/__init__.py", "import torch\n", Kind.CHANGED),
         ("src/acme/csrc/kernel.cu", "// another kernel", Kind.CHANGED),
         ("src/acme/csrc/more.h", "// new", Kind.CHANGED),
+        ("src/acme/build/made.h", "// of a build", Kind.UNCHANGED),  # ignored
         ("src/acme/steps.py", "def scaled(x, weight:\n", Kind.CHANGED),
     ],
 )
@@ -98,6 +101,14 @@ def test_a_callable_whose_module_the_revision_lacks_is_new_and_an_installed_one_
     assert found is not None
     assert (found.kind, found.old) == (Kind.NEW, None)
     assert callable_change(_spec(repository, "torch:sigmoid"), revision) is None
+
+
+def test_an_environment_that_is_installed_in_the_repository_is_none_of_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_own(tmp_path / "src/acme/kernels.py", tmp_path)
+    assert not is_own(tmp_path / "venv/lib/python3.11/site-packages/torch/__init__.py", tmp_path)
+    assert not is_own(tmp_path.parent / "acme.py", tmp_path)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "env"))
+    assert not is_own(tmp_path / "env/lib/python3.11/ast.py", tmp_path)
 
 
 def test_the_copy_of_a_revision_holds_its_files_and_not_the_working_trees(repository: Path, tmp_path: Path) -> None:
