@@ -117,7 +117,7 @@ def simplified(op: str, dtype: str, first: Expression, second: Expression) -> Ex
 
 
 def _one_more(tanh: Expression) -> Expression:
-    """tanh z + 1 as 2 / (1 + e^-2z), in GELU's approximation: one exponential where tanh near 0 needs more, and nothing cancels."""
+    """Tanh z + 1 as 2 / (1 + e^-2z), in GELU's approximation: one exponential where tanh near 0 needs more, and nothing cancels."""
     two = constant(2.0, tanh.dtype)
     return make("mul", tanh.dtype, (make("sigmoid", tanh.dtype, (make("mul", tanh.dtype, (tanh.arguments[0], two)),)), two))
 
