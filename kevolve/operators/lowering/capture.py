@@ -209,10 +209,8 @@ def _traced(
     except Uncovered:
         raise
     except Exception as error:
-        where = f" in {lines.last}" if lines.last else ""
-        raise Uncovered(
-            f"it cannot be traced{where}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise Uncovered(f"{lines.last or 'the reference'} is not covered: torch cannot trace it for sizes that vary ({why})") from error
     module.graph.eliminate_dead_code()
     _out_of_place(module.graph)
     captured = Captured(
