@@ -289,9 +289,7 @@ _TRITON = {
             "tile = tl.load(x + begin + place, mask=inside, other=0.0).to(tl.float32)",
         ),
     ),
-    "triton-padded-mean": _triton(
-        "rms_norm", "mean over the block", ("mean_sum / cols + 1e-06)", "mean_sum / COLS + 1e-06)")
-    ),
+    "triton-padded-mean": _triton("rms_norm", "mean over the block", ("mean_sum / cols + 1e-06)", "mean_sum / COLS + 1e-06)")),
     "triton-one-block": _triton(
         "row_scan",
         "one block a row",
