@@ -106,6 +106,22 @@ def norm_trace() -> Trace:
     return trace_function(backward, (W, Y, X), names=("layer.weight", "x", "dy"))
 
 
+def test_a_reference_that_keeps_an_axis_is_not_served_by_a_sample_that_drops_it():
+    """The graphs do not tell a keepdim; in one process, so that neither is remembered for the other."""
+
+    def kept(weight, x, dy):
+        dx, dweight = gradients(dy, x, weight)
+        return dx, dweight[None]
+
+    def summed(weight, x, dy):
+        normalised = x * torch.rsqrt((x * x).mean(1, True) + EPS)
+        return gradients(dy, x, weight)[0], (normalised * dy).sum(0, keepdim=True)
+
+    for function, served in ((backward, ["rms_norm_backward"]), (summed, []), (kept, [])):
+        trace = trace_function(function, (W, Y, X), names=("layer.weight", "x", "dy"))
+        assert list(families(context(trace))) == served
+
+
 def test_samples_drafts_the_default_first_and_then_settings_far_from_it():
     given = context(norm_trace())
     drafts = Samples().propose(given, Step(parents=()), 9)
