@@ -106,9 +106,9 @@ def line(name: str, row: Mapping[str, Any]) -> str:
 
 
 def told(row: Mapping[str, Any]) -> str:
-    """Why a spec has no kernel: what lowering says, else what the judge says of the draft."""
+    """Why a spec has no kernel: what lowering says, else what the judge says of the draft; whole, in one line."""
     problem = row["draft"].get("problem")
-    return str(problem) if problem else f"its draft is refused: {' '.join(row['message'].splitlines())}"
+    return str(problem) if problem else " ".join(row["message"].splitlines())
 
 
 def mean_of(rows: Iterable[Mapping[str, Any]], baseline: str) -> float | None:
