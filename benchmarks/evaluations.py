@@ -36,8 +36,11 @@ from kevolve.evaluate.client import Workers
 from kevolve.evaluate.plan import make_plan
 from kevolve.evaluate.timing import timed_pool
 from kevolve.operators import Context
+from kevolve.operators.lowering import drafted
 from kevolve.operators.samples import families
 from kevolve.operators.trace import trace_reference
+from kevolve.operators.tune_lines import marked
+from kevolve.operators.tuning import Tunable
 from kevolve.search.node import Graph, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.spec.spec import Case, Spec
@@ -110,15 +113,9 @@ class Busy:
 
 
 def distinct(spec: Spec, count: int, target: str = "cpu", name: str = "cpp") -> list[Proposal]:
-    """``count`` different sources: every setting of the fitting samples, then the same with another constant or grain."""
+    """``count`` different sources: settings of the fitting samples and of the lowered draft, then the same with another constant."""
     language = registry.load("languages", name)
-    trace = trace_reference(spec, target=target)
-    context = Context(spec=spec, trace=trace, target=target, language=name, graph=Graph(), sources={}, random=random.Random(0))
-    found: dict[str, Proposal] = {}
-    for family in families(context).values():
-        for values in itertools.product(*family.knobs.values()):
-            proposal = family.proposal(dict(zip(family.knobs, values, strict=True)), operator="benchmark")
-            found.setdefault(language.normalise(proposal.source), proposal)
+    found = {language.normalise(proposal.source): proposal for proposal in _settings(spec, target, language)}
     settings = list(found.values())
     for number in itertools.count():
         if len(found) >= count:
@@ -127,6 +124,23 @@ def distinct(spec: Spec, count: int, target: str = "cpu", name: str = "cpp") -> 
         source = base.source + _VARIANT[name].format(number)
         found[language.normalise(source)] = Proposal(language=name, source=source, operator="benchmark", idea=f"variant {number}")
     raise AssertionError("unreachable: count is finite")
+
+
+def _settings(spec: Spec, target: str, language: Any) -> Iterator[Proposal]:
+    """Every setting of the fitting samples; then the lowered draft as it is, and every setting of its lines."""
+    trace = trace_reference(spec, target=target)
+    context = Context(spec=spec, trace=trace, target=target, language=language.name, graph=Graph(), sources={}, random=random.Random(0))
+    for family in families(context).values():
+        yield from _every(family)
+    lowered = marked(drafted(spec, language.name).source, language)
+    if lowered is not None:
+        yield lowered.proposal(lowered.setting, operator="benchmark")
+        yield from _every(lowered)
+
+
+def _every(tunable: Tunable) -> Iterator[Proposal]:
+    for values in itertools.product(*tunable.knobs.values()):
+        yield tunable.proposal(dict(zip(tunable.knobs, values, strict=True)), operator="benchmark")
 
 
 def refusals(pipeline: Pipeline, good: Proposal) -> dict[str, float]:

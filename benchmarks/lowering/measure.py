@@ -106,9 +106,9 @@ def line(name: str, row: Mapping[str, Any]) -> str:
 
 
 def told(row: Mapping[str, Any]) -> str:
-    """Why a spec has no kernel: what lowering says, else what the judge says; the first lines."""
+    """Why a spec has no kernel: what lowering says, else what the judge says of the draft; whole, in one line."""
     problem = row["draft"].get("problem")
-    return str(problem) if problem else " ".join(row["message"].splitlines()[:6])
+    return str(problem) if problem else " ".join(row["message"].splitlines())
 
 
 def mean_of(rows: Iterable[Mapping[str, Any]], baseline: str) -> float | None:
@@ -117,11 +117,16 @@ def mean_of(rows: Iterable[Mapping[str, Any]], baseline: str) -> float | None:
     return math.exp(statistics.fmean(math.log(each) for each in found)) if found else None
 
 
+def draft_seconds(rows: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Of tracing and printing, where something was printed."""
+    return [row["draft"]["seconds"] for row in rows if not row["draft"].get("problem")]
+
+
 def summary(results: Mapping[str, Any]) -> list[str]:
     """The issue's figures, a line each."""
     rows = results["specs"]
     passed = [name for name, row in rows.items() if row["status"] == "PASSED"]
-    seconds = [row["draft"]["seconds"] for row in rows.values()]
+    seconds = draft_seconds(rows.values())
     covered = [name for name, row in rows.items() if not row["draft"].get("problem")]
     lines = [f"{results['language']}: {len(passed)} of {len(rows)} references have a correct kernel; {len(covered)} are drafted."]
     if seconds:

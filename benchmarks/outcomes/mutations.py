@@ -1,6 +1,6 @@
 """Kernels made wrong or slow in ways that authors make them: edits of kernels that are right.
 
-``{name: Mutation}``. A kernel to begin with is the suite's own (``suites/kernels``), a sample's or one beside this file. ``arch``: Triton
+``{name: Mutation}``. A kernel to begin with is the suite's own (``suites/kernels``), a sample's, the lowered one or one beside this file. ``arch``: Triton
 kernels that are compiled ahead for an architecture, beside their check in the interpreter.
 """
 
@@ -289,9 +289,7 @@ _TRITON = {
             "tile = tl.load(x + begin + place, mask=inside, other=0.0).to(tl.float32)",
         ),
     ),
-    "triton-padded-mean": _triton(
-        "rms_norm", "mean over the block", ("axis=1, keep_dims=True) / cols + 1e-06)", "axis=1, keep_dims=True) / COLS + 1e-06)")
-    ),
+    "triton-padded-mean": _triton("rms_norm", "mean over the block", ("mean_sum / cols + 1e-06)", "mean_sum / COLS + 1e-06)")),
     "triton-one-block": _triton(
         "row_scan",
         "one block a row",
@@ -318,14 +316,14 @@ _TRITON = {
     "triton-low-sum": _triton(
         "rms_norm",
         "squares in bfloat16",
-        ("tl.sum(tile * tile, axis=1, keep_dims=True)", "tl.sum((tile * tile).to(tl.bfloat16).to(tl.float32), axis=1, keep_dims=True)"),
+        ("tl.sum(x * x, axis=1, keep_dims=True)", "tl.sum((x * x).to(tl.bfloat16).to(tl.float32), axis=1, keep_dims=True)"),
     ),
     "triton-half-squares": _triton(
         "rms_norm",
         "squares in half",
         (
-            "tl.sum(tile * tile, axis=1, keep_dims=True)",
-            "tl.sum((tile.to(tl.float16) * tile.to(tl.float16)).to(tl.float32), axis=1, keep_dims=True)",
+            "tl.sum(x * x, axis=1, keep_dims=True)",
+            "tl.sum((x.to(tl.float16) * x.to(tl.float16)).to(tl.float32), axis=1, keep_dims=True)",
         ),
     ),
     "triton-carry": _triton(

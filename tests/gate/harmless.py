@@ -98,7 +98,7 @@ OWN: Mapping[str, tuple[tuple[str, tuple[Edit, ...]], ...]] = {
             ("    weights = tl.load(weight + col, mask=col < cols, other=0.0).to(tl.float32)\n    biases = tl.load(bias + col, mask=col < cols, other=0.0).to(tl.float32)\n",
              "    biases = tl.load(bias + col, mask=col < cols, other=0.0).to(tl.float32)\n    weights = tl.load(weight + col, mask=col < cols, other=0.0).to(tl.float32)\n"),
         )),
-        ("a constant spelt out", (("1e-06", "0.000001"),)),
+        ("a constant spelt out", (("1e-05", "0.00001"),)),
     ),
     "softmax": (
         ("a subtraction turned round", (("tile - tl.max(tile, axis=1, keep_dims=True)", "-tl.max(tile, axis=1, keep_dims=True) + tile"),)),

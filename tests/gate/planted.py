@@ -1,4 +1,4 @@
-"""Ten kernels, the suites' samples, with one case each; edits that make them worse, and the figure that must say so."""
+"""Ten kernels of the suites, with one case each; edits that make them worse, and the figure that must say so."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Edit = tuple[str, str]  # a text, and what stands there afterwards
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A sample as the kernel of a suite's spec, at one case."""
+    """A kernel of a suite's spec, at one case: a sample, or without one the suite's own file."""
 
-    sample: str
+    sample: str = ""
     test: Callable[..., Any]
     values: Mapping[str, Any]
 
@@ -31,6 +31,8 @@ class Kernel:
 
     @property
     def source(self) -> str:
+        if not self.sample:
+            return (self.spec.folder / "kernels" / self.spec.name / "cuda.py").read_text()
         return rendered(self.sample, self.spec.name, self.spec.reference.inputs)
 
 
@@ -45,14 +47,14 @@ def _matrix(rows: int, cols: int, dtype: str = "bfloat16") -> dict[str, Any]:
 
 
 KERNELS = {
-    "rms_norm": Kernel(sample="rms_norm", test=test_norms.test_rms_norm, values=_matrix(8192, 4096)),
+    "rms_norm": Kernel(test=test_norms.test_rms_norm, values=_matrix(8192, 4096)),
     "rms_norm_backward": Kernel(sample="rms_norm_backward", test=test_norms.test_rms_norm_backward, values=_matrix(8192, 1024)),
-    "layer_norm": Kernel(sample="layer_norm", test=test_norms.test_layer_norm, values=_matrix(16384, 1024)),
+    "layer_norm": Kernel(test=test_norms.test_layer_norm, values=_matrix(16384, 1024)),
     "softmax": Kernel(sample="softmax", test=test_softmaxes.test_softmax, values=_matrix(32768, 2048)),
     "cross_entropy": Kernel(
         sample="cross_entropy", test=test_softmaxes.test_cross_entropy, values=dict(rows=4096, vocab=8192, dtype="bfloat16")
     ),
-    "swiglu": Kernel(sample="swiglu", test=test_activations.test_swiglu, values=_matrix(4096, 2048)),
+    "swiglu": Kernel(test=test_activations.test_swiglu, values=_matrix(4096, 2048)),
     "map_id": Kernel(sample="map_id", test=test_recommendation.test_map_id, values=dict(unique=500, batch=4000, keys="dense")),
     "mbdt": Kernel(sample="mbdt", test=test_recommendation.test_mbdt, values=dict(features=8, batch=4096, borders=100)),
     "wukong_fm": Kernel(

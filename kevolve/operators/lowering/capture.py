@@ -209,11 +209,10 @@ def _traced(
     except Uncovered:
         raise
     except Exception as error:
-        where = f" in {lines.last}" if lines.last else ""
-        raise Uncovered(
-            f"it cannot be traced{where}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from error
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise Uncovered(f"{lines.last or 'the reference'} is not covered: torch cannot trace it for sizes that vary ({why})") from error
     module.graph.eliminate_dead_code()
+    _out_of_place(module.graph)
     captured = Captured(
         entry=entry,
         inputs=[],
@@ -230,6 +229,22 @@ def _traced(
         captured.inputs.append(Input(name=name, value=item, fake=fake, like=like, sizes=tuple(sizes)))
     _refuse_fixed(spec, captured, static)
     return captured
+
+
+def _out_of_place(graph: Any) -> None:
+    """What is written to a fresh tensor that nobody else reads as a new one: torch's ``rms_norm`` adds its epsilon in place."""
+    import torch
+
+    for node in graph.nodes:
+        name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
+        if name.endswith("_") and hasattr(torch.ops.aten, name[:-1]) and node.args and _is_fresh(node.args[0]):
+            node.target = getattr(getattr(torch.ops.aten, name[:-1]), node.target._overloadname)
+
+
+def _is_fresh(node: Any) -> bool:
+    """Whether an operator made a tensor of its own, no view, for one reader."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and len(node.users) == 1 and all(each.alias_info is None for each in schema.returns)
 
 
 def _fakes(mode: Any, names: Sequence[str], given: Sequence[Any], static: Mapping[tuple[int, int], int]) -> list[Any]:

@@ -7,23 +7,17 @@ from kevolve.operators.samples import (
     cross_entropies,
     embeddings,
     factorisation,
-    gated,
     jagged,
-    norms,
     norms_backward,
-    reductions,
     searches,
     softmaxes,
 )
 from kevolve.operators.samples.sample import Sample
 
 SAMPLES: tuple[Sample, ...] = (
-    *norms.SAMPLES,
     *norms_backward.SAMPLES,
     *softmaxes.SAMPLES,
     *cross_entropies.SAMPLES,
-    *gated.SAMPLES,
-    *reductions.SAMPLES,
     *searches.SAMPLES,
     *jagged.SAMPLES,
     *embeddings.SAMPLES,

@@ -25,7 +25,6 @@ class Sample:
     ``example``: descriptions of small inputs on which the patterns can be traced by themselves.
     ``constants``: the values that stand in the patterns where a reference has its own (an epsilon), by name.
     ``templates``: template file by language. ``knobs``: by language, the values of each knob; the first is the default.
-    ``fixed``: what else a template is told, where samples share it.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Sample:
     templates: Mapping[str, str]
     constants: Mapping[str, float] = field(default_factory=dict)
     knobs: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def defaults(self, language: str) -> dict[str, Any]:
         """The first value of every knob of ``language``."""
@@ -71,7 +69,6 @@ class Sample:
             constants=dict(constants),
             knobs=chosen,
             idea=self.idea,
-            **self.fixed,
             **chosen,
         )
 

@@ -225,7 +225,7 @@ def draws(*shapes: tuple[int, ...]) -> Iterator[tuple[torch.dtype, torch.Tensor]
 @needs_compiler
 def test_rows_agree_with_float64(built: Any) -> None:
     kernel = built(softmax())
-    for dtype, x in draws(*((3, cols) for cols in COLS), (0, 37), (65, 300)):
+    for dtype, x in draws(*((3, cols) for cols in COLS), (0, 37), (65, 300), (2, 2048), (2, 9001)):  # the last: several sums, and blocks
         expect_close(kernel(x), x.double().softmax(-1), dtype)
 
 

@@ -31,6 +31,14 @@ def layer_norm(x: Any, weight: Any, bias: Any) -> Any:
     return functional.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
 
 
+def rms_norm(x: Any, weight: Any) -> Any:
+    return functional.rms_norm(x, x.shape[-1:], weight, 1e-6)  # torch writes in place inside
+
+
+def gelu_tanh(x: Any) -> Any:
+    return functional.gelu(x, approximate="tanh")
+
+
 def group_norm(x: Any, groups: int) -> Any:
     grouped = x.unflatten(1, (groups, -1))
     mean = grouped.mean((2, 3), keepdim=True)
@@ -121,6 +129,8 @@ IMAGE = ("batch", "each", "width")
 SPECS = {
     "softmax": spec_of(softmax, lambda rows, cols: (Tensor(rows, cols),), ("rows", "cols")),
     "layer_norm": spec_of(layer_norm, lambda rows, cols: (Tensor(rows, cols), Tensor(cols), Tensor(cols)), ("rows", "cols")),
+    "rms_norm": spec_of(rms_norm, lambda rows, cols: (Tensor(rows, cols), Tensor(cols)), ("rows", "cols")),
+    "gelu_tanh": spec_of(gelu_tanh, lambda rows, cols: (Tensor(rows, cols, low=-9.0, high=9.0),), ("rows", "cols")),
     "group_norm": spec_of(group_norm, lambda batch, each, width: (Tensor(batch, 3 * each, width), 3), IMAGE),
     "column_sum_and_scaled": spec_of(
         column_sum_and_scaled, lambda rows, cols: (Tensor(rows, cols), Scalar(value=1.5, low=0.5, high=2.0)), ("rows", "cols")
@@ -179,6 +189,13 @@ def test_a_softmax_is_one_kernel_of_three_passes_over_each_row() -> None:
     (kernel,) = kernels("softmax")
     assert (kernel.form, [[step.kind for step in each.steps] for each in kernel.passes]) == ("rows", [["reduce"], ["reduce"], ["map"]])
     assert len(kernel.grid) == 1
+
+
+def test_tanh_and_one_more_is_one_exponential() -> None:
+    (kernel,) = kernels("gelu_tanh")
+    (store,) = [store for step in kernel.steps for store in step.stores]
+    assert "sigmoid" in repr(store.value)
+    assert "tanh" not in repr(store.value)
 
 
 def test_a_column_sum_and_what_it_sums_are_one_pass_with_lanes_along_the_columns() -> None:

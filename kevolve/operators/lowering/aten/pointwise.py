@@ -111,7 +111,15 @@ def simplified(op: str, dtype: str, first: Expression, second: Expression) -> Ex
         return second
     if op == "div" and second.op == "constant" and second.value == 1.0:
         return first
+    if op == "add" and first.op == "tanh" and second.op == "constant" and second.value == 1.0:
+        return _one_more(first)
     return make(op, dtype, (first, second))
+
+
+def _one_more(tanh: Expression) -> Expression:
+    """Tanh z + 1 as 2 / (1 + e^-2z), in GELU's approximation: one exponential where tanh near 0 needs more, and nothing cancels."""
+    two = constant(2.0, tanh.dtype)
+    return make("mul", tanh.dtype, (make("sigmoid", tanh.dtype, (make("mul", tanh.dtype, (tanh.arguments[0], two)),)), two))
 
 
 for _op in ("add", "sub", "mul", "rsub"):

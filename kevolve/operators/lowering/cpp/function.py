@@ -51,7 +51,7 @@ class File:
 
     def __init__(self, programs: Sequence[Program]) -> None:
         functions = [name for _, text in helpers().values() for name in re.findall(r"\b(\w+)\(", text)]
-        self.names = Names([*_KEYWORDS, *helpers(), *functions, *CONSTANTS, "kSums", "kBlock"])
+        self.names = Names([*_KEYWORDS, *helpers(), *functions, *CONSTANTS, "kSums", "kMany", "kBlock"])
         self.entries: dict[str, str] = {}  # what the function of each entry is called in the file
         self.used: set[str] = set()
         self.types: dict[str, str] = {}

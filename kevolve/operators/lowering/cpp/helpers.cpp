@@ -428,7 +428,8 @@ INLINE inline float tan_of(float x) {
 }
 
 //@ sum_of
-constexpr int64_t kSums = 128;  // tune: 16, 32, 64, 128
+constexpr int64_t kSums = 64;  // tune: 16, 32, 64, 128
+constexpr int64_t kMany = 32 * kSums;  // terms from which several sums pay
 constexpr int64_t kBlock = 64 * kSums;  // terms whose sums are added up by themselves, for what rounding takes from long ones
 
 // term(0) + … + term(count - 1); of many terms, kSums sums side by side: one alone waits for its own additions.
@@ -436,10 +437,16 @@ template <class Term>
 INLINE inline auto sum_of(int64_t count, const Term& term) {
   using Value = decltype(term(int64_t{0}));
   Value total = 0;
+  if (count < kMany) {
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < count; ++i) total += term(i);
+    return total;
+  }
   int64_t i = 0;
-  while (count - i >= 4 * kSums) {
+  const int64_t whole = count / kSums * kSums;
+  while (i < whole) {
     Value sums[kSums] = {};
-    const int64_t last = i + std::min(kBlock, (count - i) / kSums * kSums);
+    const int64_t last = std::min(i + kBlock, whole);
     for (; i < last; i += kSums) {
 #pragma omp simd
       for (int64_t lane = 0; lane < kSums; ++lane) sums[lane] += term(i + lane);
@@ -449,8 +456,7 @@ INLINE inline auto sum_of(int64_t count, const Term& term) {
     }
     total += sums[0];
   }
-#pragma omp simd reduction(+ : total)
-  for (int64_t rest = i; rest < count; ++rest) total += term(rest);
+  for (; i < count; ++i) total += term(i);
   return total;
 }
 
