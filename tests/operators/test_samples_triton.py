@@ -23,6 +23,7 @@ GROUPS = [
     [f"row_{reduction}{kept}" for reduction in ("sum", "mean", "amax", "amin", "logsumexp") for kept in ("", "_keepdim")],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
     ["factorisation_machine", "conv1d_padded"],
+    ["personalised_feed_forward"],
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -64,9 +65,16 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "embedding_bag": (torch.zeros(64, 128, dtype=torch.int8), torch.zeros(64), integers, integers),
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
+        "personalised_feed_forward": network(1, 8, 64, 192, dtype),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
     return special.get(name, (x, *([vector] * (len(sample.example()) - 1))))
+
+
+def network(batch: int, rows: int, dim: int, hidden: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """A personalised feed-forward network's inputs."""
+    shapes = [(batch, rows, dim), (batch, dim, hidden), (batch, hidden), (hidden,), (batch, hidden, dim), (batch, dim), (dim,)]
+    return tuple(torch.zeros(shape, dtype=dtype) for shape in shapes)
 
 
 def compile_launches(

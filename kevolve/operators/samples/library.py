@@ -7,6 +7,7 @@ from kevolve.operators.samples import (
     cross_entropies,
     embeddings,
     factorisation,
+    feed_forward,
     gated,
     jagged,
     norms,
@@ -28,5 +29,6 @@ SAMPLES: tuple[Sample, ...] = (
     *jagged.SAMPLES,
     *embeddings.SAMPLES,
     *factorisation.SAMPLES,
+    *feed_forward.SAMPLES,
     *convolutions.SAMPLES,
 )
