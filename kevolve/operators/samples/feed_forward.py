@@ -50,6 +50,7 @@ SAMPLES = (
                 "rows": (64, 128, 32),
                 "hidden": (64, 256, 128),
                 "depth": (256, 64, 128),
+                "exact_up_to": (64, 1 << 20),
                 "shared": (160, 224, 96),
                 "num_warps": (4, 8),
                 "num_stages": (2, 1, 3),

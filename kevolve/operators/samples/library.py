@@ -13,6 +13,7 @@ from kevolve.operators.samples import (
     norms,
     norms_backward,
     reductions,
+    retrieval,
     searches,
     softmaxes,
 )
@@ -30,5 +31,6 @@ SAMPLES: tuple[Sample, ...] = (
     *embeddings.SAMPLES,
     *factorisation.SAMPLES,
     *feed_forward.SAMPLES,
+    *retrieval.SAMPLES,
     *convolutions.SAMPLES,
 )
