@@ -24,6 +24,7 @@ from kevolve.operators.samples import families, library
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.operators.trace import trace_function
 from kevolve.search.node import Graph
+from suites.paper.test_paper_retrieval import inverted_index_inputs
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wall", "-Werror", f"-I{find_include_path()}"]
@@ -47,6 +48,8 @@ INPUTS = {
     "batch_event_truncate": ("outer_lengths", "inner_lengths", "values", "max_events"),
     "embedding_bag": ("table", "scale", "indices", "offsets"),
     "factorisation_machine": ("features", "ranks"),
+    "personalised_feed_forward": ("rows", "w1", "b1", "norm1", "w2", "b2", "norm2"),
+    "inverted_index": ("offsets", "documents", "weights", "terms", "term_weights", "count", "top"),
     "conv1d_padded": ("signal", "filters", "bias"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
@@ -375,6 +378,48 @@ def test_the_convolution_agrees_at_every_size(built: Any, dtype: torch.dtype) ->
         expect_close(kernel(x, weight, bias), expected, dtype)
         moved = (x.transpose(0, 1).contiguous().transpose(0, 1), weight.repeat_interleave(2, -1)[..., ::2], bias.repeat_interleave(2)[::2])
         expect_close(kernel(*moved), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_personalised_feed_forward_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("personalised_feed_forward"), BY_NAME["personalised_feed_forward"].patterns[0]
+    sizes = [(batch, 3, 5, 7) for batch in (0, 1, 4)] + [(2, rows, 6, 9) for rows in range(14)]
+    sizes += [(1, 3, dim, 20) for dim in SWEEP] + [(1, 3, 20, hidden) for hidden in SWEEP]
+    for batch, rows, dim, hidden in sizes:
+        shapes = [(batch, rows, dim), (batch, dim, hidden), (batch, hidden), (hidden,), (batch, hidden, dim), (batch, dim), (dim,)]
+        inputs = tuple(torch.randn(shape).to(dtype) for shape in shapes)
+        expected = pattern(*wide(inputs))
+        expect_close(kernel(*inputs), expected, dtype)
+        moved = tuple(value.transpose(0, -1).contiguous().transpose(0, -1) for value in inputs[:-1])
+        expect_close(kernel(*moved, inputs[-1].repeat_interleave(2)[::2]), expected, dtype)
+
+
+def test_the_gelu_between_layers_keeps_both_its_tails(built: Any) -> None:
+    """One element a row and a unit gain: the norm would hide a lost tail, but an epsilon as large as its square does not."""
+    kernel, pattern = built("personalised_feed_forward"), BY_NAME["personalised_feed_forward"].patterns[0]
+    x = torch.cat([torch.linspace(-13, 13, 4001), torch.tensor([1e-30, -1e-30, 0.0, 1e15, -1e15])]).view(1, -1, 1)
+    one, vector = torch.ones(1, 1, 1), torch.zeros(1, 1)
+    inputs = (x, one, vector, one[0, 0], one, vector, one[0, 0])
+    expect_close(kernel(*inputs), pattern(*wide(inputs)), torch.float32)
+
+
+def test_the_inverted_index_agrees_at_every_size(built: Any) -> None:
+    kernel, pattern = built("inverted_index"), BY_NAME["inverted_index"].patterns[0]
+    generator = torch.Generator().manual_seed(0)
+    for count, per_document, batch, length, top in [
+        *((count, 3, 2, 4, 10) for count in (*SWEEP, 20000, 40000)),
+        (500, 0, 2, 3, 10), (500, 5, 0, 3, 10), (500, 5, 3, 0, 10), (500, 5, 3, 4, 1), (500, 5, 3, 4, 500), (40000, 1, 2, 9, 20000),
+    ]:  # fmt: skip
+        arguments = dict(count=count, vocabulary=40, per_document=per_document, batch=batch, length=length, top=top)
+        inputs = inverted_index_inputs(arguments, generator)
+        strided = (*(value.repeat_interleave(2, -1)[..., ::2] for value in inputs[:5]), *inputs[5:])
+        every = pattern(*wide(inputs[:5]), count, count)
+        scores = torch.zeros(batch, count, dtype=torch.float64).scatter_(1, every[1], every[0])
+        for given in (inputs, strided):
+            got, documents = kernel(*given)
+            expect_close(got, every[0][:, : min(top, count)], torch.float32)
+            expect_close(scores.gather(1, documents), every[0][:, : min(top, count)], torch.float32)
+            assert all(len(set(row)) == len(row) for row in documents.tolist())
 
 
 @pytest.mark.parametrize("name", sorted(INPUTS))
