@@ -227,7 +227,7 @@ def network(batch: int, rows: int, dim: int, hidden: int, dtype: torch.dtype) ->
 
 
 def index_cases() -> Iterator[Case]:
-    """Parts and groups that documents fill and do not, more asked for than there are, no postings, no terms; scores alone, which are unique."""
+    """Parts and groups that documents fill and do not, more asked for than there are, no postings, no terms; the scores alone are unique."""
 
     def formula(*inputs: Any) -> torch.Tensor:
         return retrieval.inverted_index(*inputs)[0]
@@ -237,7 +237,7 @@ def index_cases() -> Iterator[Case]:
     sizes += [(500, 5, 3, 4, 1), (500, 5, 1, 4, 500)]
     for size, knobs in zip(sizes, settings_of("inverted_index", len(sizes)), strict=True):
         arguments = dict(zip(("count", "per_document", "batch", "length", "top"), size, strict=True))
-        yield f"{size} {knobs}", inverted_index_inputs(arguments | {"vocabulary": 40}, generator), formula, knobs | {"block": 128}
+        yield f"{size} {knobs}", inverted_index_inputs(arguments | {"vocabulary": 40}, generator), formula, knobs | {"block": 128, "direct": 200}
 
 
 def settings_of(name: str, count: int) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
         "personalised_feed_forward": network(1, 8, 64, 192, dtype),
-        "inverted_index": (integers, integers, vector[:64].float(), integers.view(8, 8), vector[:64].view(8, 8).float(), 4096, 100),
+        "inverted_index": (integers, integers, vector[:64].float(), integers.view(8, 8), vector[:64].view(8, 8).float(), 5000, 100),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
     return special.get(name, (x, *([vector] * (len(sample.example()) - 1))))

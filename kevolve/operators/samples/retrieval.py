@@ -47,6 +47,7 @@ SAMPLES = (
                 "block": (1024, 512, 2048),
                 "spread": (32, 8, 128),
                 "fan": (32, 16, 64),
+                "direct": (4096, 1024),
                 "groups": (1, 4),
                 "add_warps": (4, 8),
                 "take_warps": (8, 16, 4),
