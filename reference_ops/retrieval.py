@@ -25,7 +25,7 @@ def inverted_index(
     """The best documents for each query: the sum over the query's terms of the term's weight times its weight in the document.
 
     The index, in rows by term: ``offsets`` int64 [vocabulary + 1], ascending from 0 to the number of postings; term t's postings are
-    ``documents[offsets[t]:offsets[t + 1]]``, int64, ascending without repetitions, each in [0, count), with float32 ``weights``, at least 0.
+    ``documents[offsets[t]:offsets[t + 1]]``, int64 ascending without repetitions, below ``count``, with float32 ``weights`` of 0 or more.
     The queries: ``terms`` int64 [batch, length], each in [0, vocabulary), and ``term_weights`` float32 [batch, length], at least 0.
     Returns the scores of the ``min(top, count)`` best documents, falling, float32 [batch, top], and the documents, int64.
     Source: Zobel and Moffat 2006, Inverted files for text search engines, ACM Computing Surveys 38(2), section 3.

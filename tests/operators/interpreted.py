@@ -227,7 +227,7 @@ def network(batch: int, rows: int, dim: int, hidden: int, dtype: torch.dtype) ->
 
 
 def index_cases() -> Iterator[Case]:
-    """Parts and groups that documents fill and do not, more asked for than there are, no postings, no terms; the scores alone are unique."""
+    """Parts and groups that documents fill and do not, more asked for than there are, no postings, no terms; scores alone are unique."""
 
     def formula(*inputs: Any) -> torch.Tensor:
         return retrieval.inverted_index(*inputs)[0]
@@ -237,7 +237,12 @@ def index_cases() -> Iterator[Case]:
     sizes += [(500, 5, 3, 4, 1), (500, 5, 1, 4, 500)]
     for size, knobs in zip(sizes, settings_of("inverted_index", len(sizes)), strict=True):
         arguments = dict(zip(("count", "per_document", "batch", "length", "top"), size, strict=True))
-        yield f"{size} {knobs}", inverted_index_inputs(arguments | {"vocabulary": 40}, generator), formula, knobs | {"block": 128, "direct": 200}
+        yield (
+            f"{size} {knobs}",
+            inverted_index_inputs(arguments | {"vocabulary": 40}, generator),
+            formula,
+            knobs | {"block": 128, "direct": 200},
+        )
 
 
 def settings_of(name: str, count: int) -> list[dict[str, Any]]:
@@ -267,6 +272,22 @@ def product_cases(name: str) -> Iterator[Case]:
     yield "strides", tuple(moved), FORMULAS[name], {}
 
 
+def line_cases() -> Iterator[Case]:
+    """As ``product_cases``, several lines to an image."""
+    sizes = [(2, 2, length, 5, 9) for length in (1, 2, 63, 64, 65)] + [(1, 1, 9, channels, 5) for channels in (1, 16, 17, 33, 70)]
+    sizes += [(1, 3, 9, 5, out) for out in (1, 63, 64, 65, 130)] + [(0, 1, 3, 4, 5), (2, 1, 48, 24, 40)]
+    for index, (size, knobs) in enumerate(zip(sizes, settings_of("conv2d_lines", len(sizes)), strict=True)):
+        dtype = FLOATS[index % 3]
+        yield f"{dtype} {size} {knobs}", images(*size, dtype), convolutions.conv2d_channels_last, knobs
+    moved = tuple(value.transpose(0, -1).contiguous().transpose(0, -1) for value in images(3, 2, 7, 5, 6, torch.float32))
+    yield "strides", moved, convolutions.conv2d_channels_last, {}
+
+
+def images(batch: int, lines: int, length: int, channels: int, out: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Images with channels last, weights and bias."""
+    return tuple(torch.randn(shape).to(dtype) for shape in [(batch, lines, length, channels), (out, 1, 3, channels), (out,)])
+
+
 def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
     batch, one, two, three = size
     if name == "factorisation_machine":
@@ -294,6 +315,7 @@ def cases(name: str) -> Iterator[Case]:
         "embedding_bag": embedding_cases,
         "personalised_feed_forward": feed_forward_cases,
         "inverted_index": index_cases,
+        "conv2d_lines": line_cases,
     }
     return others[name]()
 

@@ -51,6 +51,7 @@ INPUTS = {
     "personalised_feed_forward": ("rows", "w1", "b1", "norm1", "w2", "b2", "norm2"),
     "inverted_index": ("offsets", "documents", "weights", "terms", "term_weights", "count", "top"),
     "conv1d_padded": ("signal", "filters", "bias"),
+    "conv2d_lines": ("image", "filters", "bias"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
 ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt" and not name.endswith("_keepdim")]
@@ -381,6 +382,21 @@ def test_the_convolution_agrees_at_every_size(built: Any, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_convolution_of_lines_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("conv2d_lines"), BY_NAME["conv2d_lines"].patterns[0]
+    sizes = [(batch, 2, 7, 3, 5, 3) for batch in (0, 1, 4)] + [(2, 1, 10, channels, 3, 3) for channels in range(1, 9)]
+    sizes += [(1, 1, 10, 3, out, 3) for out in SWEEP] + [(1, 2, length, 2, 3, 3) for length in range(1, 15)]
+    sizes += [(1, 1, 12, 2, 3, taps) for taps in (1, 2, 4, 5)]
+    for batch, lines, length, channels, out, taps in sizes:
+        x, weight = torch.randn(batch, lines, length, channels).to(dtype), torch.randn(out, 1, taps, channels).to(dtype)
+        bias = torch.randn(out).to(dtype)
+        expected = pattern(*wide((x, weight, bias)))
+        expect_close(kernel(x, weight, bias), expected, dtype)
+        moved = (x.transpose(1, 3).contiguous().transpose(1, 3), weight.repeat_interleave(2, -1)[..., ::2], bias.repeat_interleave(2)[::2])
+        expect_close(kernel(*moved), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 def test_the_personalised_feed_forward_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
     kernel, pattern = built("personalised_feed_forward"), BY_NAME["personalised_feed_forward"].patterns[0]
     sizes = [(batch, 3, 5, 7) for batch in (0, 1, 4)] + [(2, rows, 6, 9) for rows in range(14)]
@@ -413,8 +429,8 @@ def test_the_inverted_index_agrees_at_every_size(built: Any) -> None:
         arguments = dict(count=count, vocabulary=40, per_document=per_document, batch=batch, length=length, top=top)
         inputs = inverted_index_inputs(arguments, generator)
         strided = (*(value.repeat_interleave(2, -1)[..., ::2] for value in inputs[:5]), *inputs[5:])
-        every = pattern(*wide(inputs[:5]), count, count)
-        scores = torch.zeros(batch, count, dtype=torch.float64).scatter_(1, every[1], every[0])
+        every = pattern(*inputs[:5], count, count)
+        scores = torch.zeros(batch, count).scatter_(1, every[1], every[0])
         for given in (inputs, strided):
             got, documents = kernel(*given)
             expect_close(got, every[0][:, : min(top, count)], torch.float32)
