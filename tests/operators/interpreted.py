@@ -20,7 +20,8 @@ from torch.nn import functional
 from kevolve.languages.triton import Triton
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.targets.cpu import CPU
-from reference_ops import convolutions, recommendation
+from reference_ops import convolutions, interformer, recommendation, retrieval
+from suites.paper.test_paper_retrieval import inverted_index_inputs
 
 EPS = 1e-6
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -186,6 +187,46 @@ def embedding_cases() -> Iterator[Case]:
     yield "strided", (table, scale, indices, offsets), formula, {}
 
 
+def feed_forward_cases() -> Iterator[Case]:
+    """Sizes around a tile in every direction, in many settings."""
+    name = "personalised_feed_forward"
+    sizes = [(2, rows, 9, 11) for rows in (1, 15, 16, 17, 65, 130)] + [(1, 5, dim, 9) for dim in (1, 16, 63, 64, 65, 130)]
+    # of one hidden column the norm leaves the sign alone, and divides by what cancels in float32's gelu: not there
+    sizes += [(1, 5, 20, hidden) for hidden in (63, 1, 64, 65, 130, 192)] + [(0, 3, 4, 5), (3, 0, 4, 5), (2, 24, 40, 48)]
+    for index, (size, knobs) in enumerate(zip(sizes, settings_of(name, len(sizes)), strict=True)):
+        dtype = FLOATS[index % 3]
+        inputs = network(*size, dtype)
+        yield f"{dtype} {size} {knobs}", inputs, interformer.pffn, knobs
+    moved = tuple(value.transpose(0, -1).contiguous().transpose(0, -1) for value in network(3, 5, 6, 7, torch.float32))
+    yield "strides", moved, interformer.pffn, {}
+
+
+def network(batch: int, rows: int, dim: int, hidden: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """A personalised feed-forward network's inputs."""
+    shapes = [(batch, rows, dim), (batch, dim, hidden), (batch, hidden), (hidden,), (batch, hidden, dim), (batch, dim), (dim,)]
+    return tuple(torch.randn(shape).to(dtype) for shape in shapes)
+
+
+def index_cases() -> Iterator[Case]:
+    """Parts and groups that documents fill and do not, more asked for than there are, no postings, no terms; scores alone are unique."""
+
+    def formula(*inputs: Any) -> torch.Tensor:
+        narrow = (value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value for value in inputs)
+        return retrieval.inverted_index(*narrow)[0]  # its sums are of the type that torch.zeros has
+
+    generator = torch.Generator().manual_seed(3)
+    sizes = [(count, 3, 2, 4, 10) for count in (1, 9, 255, 256, 257, 3000)] + [(500, 0, 2, 3, 10), (500, 5, 0, 3, 10), (500, 5, 3, 0, 10)]
+    sizes += [(500, 5, 3, 4, 1), (500, 5, 1, 4, 500)]
+    for size, knobs in zip(sizes, settings_of("inverted_index", len(sizes)), strict=True):
+        arguments = dict(zip(("count", "per_document", "batch", "length", "top"), size, strict=True))
+        yield (
+            f"{size} {knobs}",
+            inverted_index_inputs(arguments | {"vocabulary": 40}, generator),
+            formula,
+            knobs | {"block": 128, "direct": 200},
+        )
+
+
 def settings_of(name: str, count: int) -> list[dict[str, Any]]:
     """The default setting, then others, in which every value of every knob comes up."""
     knobs = next(sample for sample in SAMPLES if sample.name == name).knobs["triton"]
@@ -213,6 +254,22 @@ def product_cases(name: str) -> Iterator[Case]:
     yield "strides", tuple(moved), FORMULAS[name], {}
 
 
+def line_cases() -> Iterator[Case]:
+    """As ``product_cases``, several lines to an image."""
+    sizes = [(2, 2, length, 5, 9) for length in (1, 2, 63, 64, 65)] + [(1, 1, 9, channels, 5) for channels in (1, 16, 17, 33, 70)]
+    sizes += [(1, 3, 9, 5, out) for out in (1, 63, 64, 65, 130)] + [(0, 1, 3, 4, 5), (2, 1, 48, 24, 40)]
+    for index, (size, knobs) in enumerate(zip(sizes, settings_of("conv2d_lines", len(sizes)), strict=True)):
+        dtype = FLOATS[index % 3]
+        yield f"{dtype} {size} {knobs}", images(*size, dtype), convolutions.conv2d_channels_last, knobs
+    moved = tuple(value.transpose(0, -1).contiguous().transpose(0, -1) for value in images(3, 2, 7, 5, 6, torch.float32))
+    yield "strides", moved, convolutions.conv2d_channels_last, {}
+
+
+def images(batch: int, lines: int, length: int, channels: int, out: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Images with channels last, weights and bias."""
+    return tuple(torch.randn(shape).to(dtype) for shape in [(batch, lines, length, channels), (out, 1, 3, channels), (out,)])
+
+
 def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
     batch, one, two, three = size
     if name == "factorisation_machine":
@@ -234,7 +291,15 @@ def cases(name: str) -> Iterator[Case]:
         return search_cases(name)
     if name in FORMULAS:
         return product_cases(name)
-    return {"cross_entropy": cross_entropy_cases, "batch_event_truncate": truncate_cases, "embedding_bag": embedding_cases}[name]()
+    others = {
+        "cross_entropy": cross_entropy_cases,
+        "batch_event_truncate": truncate_cases,
+        "embedding_bag": embedding_cases,
+        "personalised_feed_forward": feed_forward_cases,
+        "inverted_index": index_cases,
+        "conv2d_lines": line_cases,
+    }
+    return others[name]()
 
 
 def wide(value: Any) -> Any:
@@ -245,9 +310,20 @@ def wide(value: Any) -> Any:
 def outputs_of(name: str, inputs: tuple[Any, ...], knobs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     kernel = loaded(name, tuple(knobs.items()))
     outputs = kernel.call(*inputs)
+    if name == "inverted_index":
+        return (found_scores(outputs, inputs),)
     if kernel.backward is not None:
         outputs = (outputs, kernel.backward(torch.ones((), dtype=outputs.dtype), *inputs))
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def found_scores(outputs: tuple[torch.Tensor, ...], inputs: tuple[Any, ...]) -> torch.Tensor:
+    """The scores returned, where the documents have them and none is named twice; NaN elsewhere."""
+    scores, documents = outputs
+    right = retrieval.inverted_index_scores(*inputs).gather(1, documents)
+    again = [[row.index(place) < at for at, place in enumerate(row)] for row in documents.tolist()]
+    repeated = torch.tensor(again, dtype=torch.bool).reshape(scores.shape)
+    return torch.where(torch.isclose(scores, right) & ~repeated, scores, torch.nan)
 
 
 def disagreement(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, scale: float) -> str | None:

@@ -18,6 +18,7 @@ from kevolve.languages import native
 from kevolve.languages.cpp import Cpp, compiler
 from kevolve.operators.samples import library
 from kevolve.operators.samples.library import SAMPLES
+from suites.paper.test_paper_retrieval import inverted_index_inputs
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wall", "-Werror", f"-I{find_include_path()}"]
@@ -33,7 +34,10 @@ INPUTS = {
     "batch_event_truncate": ("outer_lengths", "inner_lengths", "values", "max_events"),
     "embedding_bag": ("table", "scale", "indices", "offsets"),
     "factorisation_machine": ("features", "ranks"),
+    "personalised_feed_forward": ("rows", "w1", "b1", "norm1", "w2", "b2", "norm2"),
+    "inverted_index": ("offsets", "documents", "weights", "terms", "term_weights", "count", "top"),
     "conv1d_padded": ("signal", "filters", "bias"),
+    "conv2d_lines": ("image", "filters", "bias"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
 ROW_KERNELS = [name for name, inputs in INPUTS.items() if "x" in inputs and name != "mbdt"]
@@ -301,6 +305,63 @@ def test_the_convolution_agrees_at_every_size(built: Any, dtype: torch.dtype) ->
         expect_close(kernel(x, weight, bias), expected, dtype)
         moved = (x.transpose(0, 1).contiguous().transpose(0, 1), weight.repeat_interleave(2, -1)[..., ::2], bias.repeat_interleave(2)[::2])
         expect_close(kernel(*moved), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_convolution_of_lines_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("conv2d_lines"), BY_NAME["conv2d_lines"].patterns[0]
+    sizes = [(batch, 2, 7, 3, 5, 3) for batch in (0, 1, 4)] + [(2, 1, 10, channels, 3, 3) for channels in range(1, 9)]
+    sizes += [(1, 1, 10, 3, out, 3) for out in SWEEP] + [(1, 2, length, 2, 3, 3) for length in range(1, 15)]
+    sizes += [(1, 1, 12, 2, 3, taps) for taps in (1, 2, 4, 5)]
+    for batch, lines, length, channels, out, taps in sizes:
+        x, weight = torch.randn(batch, lines, length, channels).to(dtype), torch.randn(out, 1, taps, channels).to(dtype)
+        bias = torch.randn(out).to(dtype)
+        expected = pattern(*wide((x, weight, bias)))
+        expect_close(kernel(x, weight, bias), expected, dtype)
+        moved = (x.transpose(1, 3).contiguous().transpose(1, 3), weight.repeat_interleave(2, -1)[..., ::2], bias.repeat_interleave(2)[::2])
+        expect_close(kernel(*moved), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_personalised_feed_forward_agrees_at_every_size(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("personalised_feed_forward"), BY_NAME["personalised_feed_forward"].patterns[0]
+    sizes = [(batch, 3, 5, 7) for batch in (0, 1, 4)] + [(2, rows, 6, 9) for rows in range(14)]
+    sizes += [(1, 3, dim, 20) for dim in SWEEP] + [(1, 3, 20, hidden) for hidden in SWEEP]
+    for batch, rows, dim, hidden in sizes:
+        shapes = [(batch, rows, dim), (batch, dim, hidden), (batch, hidden), (hidden,), (batch, hidden, dim), (batch, dim), (dim,)]
+        inputs = tuple(torch.randn(shape).to(dtype) for shape in shapes)
+        expected = pattern(*wide(inputs))
+        expect_close(kernel(*inputs), expected, dtype)
+        moved = tuple(value.transpose(0, -1).contiguous().transpose(0, -1) for value in inputs[:-1])
+        expect_close(kernel(*moved, inputs[-1].repeat_interleave(2)[::2]), expected, dtype)
+
+
+def test_the_gelu_between_layers_keeps_both_its_tails(built: Any) -> None:
+    """One element a row and a unit gain: the norm would hide a lost tail, but an epsilon as large as its square does not."""
+    kernel, pattern = built("personalised_feed_forward"), BY_NAME["personalised_feed_forward"].patterns[0]
+    x = torch.cat([torch.linspace(-13, 13, 4001), torch.tensor([1e-30, -1e-30, 0.0, 1e15, -1e15])]).view(1, -1, 1)
+    one, vector = torch.ones(1, 1, 1), torch.zeros(1, 1)
+    inputs = (x, one, vector, one[0, 0], one, vector, one[0, 0])
+    expect_close(kernel(*inputs), pattern(*wide(inputs)), torch.float32)
+
+
+def test_the_inverted_index_agrees_at_every_size(built: Any) -> None:
+    kernel, pattern = built("inverted_index"), BY_NAME["inverted_index"].patterns[0]
+    generator = torch.Generator().manual_seed(0)
+    for count, per_document, batch, length, top in [
+        *((count, 3, 2, 4, 10) for count in (*SWEEP, 20000, 40000)),
+        (500, 0, 2, 3, 10), (500, 5, 0, 3, 10), (500, 5, 3, 0, 10), (500, 5, 3, 4, 1), (500, 5, 3, 4, 500), (40000, 1, 2, 9, 20000),
+    ]:  # fmt: skip
+        arguments = dict(count=count, vocabulary=40, per_document=per_document, batch=batch, length=length, top=top)
+        inputs = inverted_index_inputs(arguments, generator)
+        strided = (*(value.repeat_interleave(2, -1)[..., ::2] for value in inputs[:5]), *inputs[5:])
+        every = pattern(*inputs[:5], count, count)
+        scores = torch.zeros(batch, count).scatter_(1, every[1], every[0])
+        for given in (inputs, strided):
+            got, documents = kernel(*given)
+            expect_close(got, every[0][:, : min(top, count)], torch.float32)
+            expect_close(scores.gather(1, documents), every[0][:, : min(top, count)], torch.float32)
+            assert all(len(set(row)) == len(row) for row in documents.tolist())
 
 
 @pytest.mark.parametrize("name", sorted(INPUTS))

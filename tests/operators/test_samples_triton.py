@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kevolve.operators.samples.library import SAMPLES
-from tests.operators.interpreted import FLOATS, loaded
+from tests.operators.interpreted import FLOATS, loaded, network
 
 ROOT = Path(__file__).parents[2]
 NAMES = [sample.name for sample in SAMPLES if "triton" in sample.templates]
@@ -22,6 +22,8 @@ GROUPS = [
     ["softmax", "log_softmax"],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
     ["factorisation_machine", "conv1d_padded"],
+    ["personalised_feed_forward", "inverted_index"],
+    ["conv2d_lines"],
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -61,6 +63,9 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "embedding_bag": (torch.zeros(64, 128, dtype=torch.int8), torch.zeros(64), integers, integers),
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
+        "conv2d_lines": (x.view(2, 1, 128, 16), vector[:384].view(8, 1, 3, 16), vector[:8]),
+        "personalised_feed_forward": network(1, 8, 64, 192, dtype),
+        "inverted_index": (integers, integers, vector[:64].float(), integers.view(8, 8), vector[:64].view(8, 8).float(), 5000, 100),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
     return special.get(name, (x, *([vector] * (len(sample.example()) - 1))))
@@ -155,7 +160,7 @@ def _shrunk(value: Any) -> Any:
 
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("arch", [80, 100])
-@pytest.mark.parametrize("name", ["rms_norm_backward", "embedding_bag"])
+@pytest.mark.parametrize("name", ["rms_norm_backward", "embedding_bag", "personalised_feed_forward", "inverted_index", "conv2d_lines"])
 def test_samples_compile_for_the_neighbouring_generations(name: str, arch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = compile_launches(name, inputs_of(name, FLOATS[0]), {}, arch, monkeypatch)
     assert all(f".target sm_{arch}" in ptx for ptx in compiled.values())

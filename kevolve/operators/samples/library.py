@@ -7,8 +7,10 @@ from kevolve.operators.samples import (
     cross_entropies,
     embeddings,
     factorisation,
+    feed_forward,
     jagged,
     norms_backward,
+    retrieval,
     searches,
     softmaxes,
 )
@@ -22,5 +24,7 @@ SAMPLES: tuple[Sample, ...] = (
     *jagged.SAMPLES,
     *embeddings.SAMPLES,
     *factorisation.SAMPLES,
+    *feed_forward.SAMPLES,
+    *retrieval.SAMPLES,
     *convolutions.SAMPLES,
 )
