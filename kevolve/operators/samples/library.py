@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kevolve.operators.samples import (
+    attentions,
     convolutions,
     cross_entropies,
     embeddings,
@@ -29,4 +30,5 @@ SAMPLES: tuple[Sample, ...] = (
     *embeddings.SAMPLES,
     *factorisation.SAMPLES,
     *convolutions.SAMPLES,
+    *attentions.SAMPLES,
 )
