@@ -23,6 +23,7 @@ GROUPS = [
     [f"row_{reduction}{kept}" for reduction in ("sum", "mean", "amax", "amin", "logsumexp") for kept in ("", "_keepdim")],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
     ["factorisation_machine", "conv1d_padded"],
+    ["attention_causal", "attention_decode"],
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -63,6 +64,8 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "batch_event_truncate": (integers.view(2, 32), integers, vector[:64], 3),
         "embedding_bag": (torch.zeros(64, 128, dtype=torch.int8), torch.zeros(64), integers, integers),
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
+        "attention_causal": (x.view(1, 8, 4, 128), *[x[:2].view(1, 2, 4, 128)] * 2),
+        "attention_decode": (x[:2].view(1, 8, 128), *[x[:1].view(1, 4, 128)] * 2, *[torch.zeros(1, 4, 256, 128, dtype=dtype)] * 2, 255),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
@@ -95,6 +98,7 @@ def compile_launches(
 
     with monkeypatch.context() as patched:
         patched.setattr(JITFunction, "run", compile_instead)
+        patched.setattr(torch.Tensor, "is_cpu", False)  # where it is, the interpreter runs it
         patched.setattr(torch.Tensor, "new_empty", torch.Tensor.new_zeros)  # sizes that a kernel would have computed are read back
         kernel = loaded(name, tuple(knobs.items()))
         kernel.call(*inputs)
@@ -158,7 +162,7 @@ def _shrunk(value: Any) -> Any:
 
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("arch", [80, 100])
-@pytest.mark.parametrize("name", ["rms_norm", "embedding_bag"])
+@pytest.mark.parametrize("name", ["rms_norm", "embedding_bag", "attention_causal", "attention_decode"])
 def test_samples_compile_for_the_neighbouring_generations(name: str, arch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = compile_launches(name, inputs_of(name, FLOATS[0]), {}, arch, monkeypatch)
     assert all(f".target sm_{arch}" in ptx for ptx in compiled.values())

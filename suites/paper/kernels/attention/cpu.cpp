@@ -3,10 +3,10 @@
 // spec: suites/paper/test_paper_attention.py::test_attention
 // target: cpu
 // parent: samples
-// measured: 1-2-4-256-128-float32: 3.34x [1.62, 6.87] over eager, 7 pairs
-// measured: 1-2-4-256-128-float32: 2.84x [1.50, 5.38] over compile, 7 pairs
-// measured: 2-2-4-128-64-bfloat16: 1.76x [0.95, 3.29] over eager, 14 pairs
-// measured: 2-2-4-128-64-bfloat16: 0.98x [0.56, 1.72] over compile, 14 pairs
+// measured: 1-2-4-256-128-float32: 4.68x [2.04, 10.76] over eager, 7 pairs
+// measured: 1-2-4-256-128-float32: 2.88x [1.01, 8.25] over compile, 7 pairs
+// measured: 2-2-4-128-64-bfloat16: 2.69x [1.12, 6.43] over eager, 14 pairs
+// measured: 2-2-4-128-64-bfloat16: 1.42x [0.52, 3.85] over compile, 14 pairs
 // shapes: 1-2-4-256-128-float32, 2-2-4-128-64-bfloat16
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 0c31b8d6

@@ -3,10 +3,10 @@
 // spec: suites/paper/test_paper_attention.py::test_attention_decode
 // target: cpu
 // parent: samples
-// measured: 1-8-4-1024-128-float32: 6.29x [3.91, 10.12] over eager, 7 pairs
-// measured: 1-8-4-1024-128-float32: 1.39x [0.83, 2.33] over compile, 7 pairs
-// measured: 2-8-4-512-128-bfloat16: 3.27x [2.05, 5.23] over eager, 14 pairs
-// measured: 2-8-4-512-128-bfloat16: 1.30x [0.73, 2.30] over compile, 14 pairs
+// measured: 1-8-4-1024-128-float32: 4.63x [3.38, 6.34] over eager, 7 pairs
+// measured: 1-8-4-1024-128-float32: 1.13x [0.63, 2.01] over compile, 7 pairs
+// measured: 2-8-4-512-128-bfloat16: 3.12x [1.95, 4.99] over eager, 7 pairs
+// measured: 2-8-4-512-128-bfloat16: 0.80x [0.29, 2.20] over compile, 7 pairs
 // shapes: 1-8-4-1024-128-float32, 2-8-4-512-128-bfloat16
 // hardware: AMD EPYC
 // toolchain: compiler g++ (Debian 12.2.0-14+deb12u1) 12.2.0, flags -std=c++17 -O3 -march=native -fopenmp -fPIC -shared, tvm_ffi 0.1.15.post2, cpu AMD EPYC 0c31b8d6
