@@ -20,7 +20,7 @@ from torch.nn import functional
 from kevolve.languages.triton import Triton
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.targets.cpu import CPU
-from reference_ops import attention, convolutions, recommendation
+from reference_ops import attention, convolutions, recommendation, transformer
 
 EPS = 1e-6
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -243,6 +243,8 @@ def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
 def attention_cases(name: str) -> Iterator[Case]:
     """Places around a block, heads that share and do not, dimensions around a tile; as many parts of a cache as programs."""
     knobs: tuple[dict[str, Any], ...] = ({"block_q": 64, "block_k": 64}, {}) if name == "attention_causal" else ({"programs": 8}, {})
+    if name == "sdpa_mlp_decode":
+        knobs = ({"programs": 8, "outs": 4, "depth": 64, "dot_depth": 64, "splits": 4, "block": 64},)
     sizes = [(0, 1, 1, 3, 4), (2, 1, 1, 1, 1), (1, 2, 3, 7, 5), (1, 2, 4, 64, 64), (1, 1, 2, 65, 63), (2, 1, 1, 130, 33), (1, 1, 17, 20, 130)]
     for index, (batch, shared, group, length, dim) in enumerate(sizes):
         dtype = FLOATS[index % 3]
@@ -252,7 +254,7 @@ def attention_cases(name: str) -> Iterator[Case]:
             yield f"{dtype} {(batch, shared, group, length, dim)} {setting}", inputs, FORMULAS[name], setting
     for first, second in ((1, 2), (-1, -2)):
         moved = [
-            value.transpose(first, second).contiguous().transpose(first, second) if isinstance(value, torch.Tensor) else value
+            value.transpose(first, second).contiguous().transpose(first, second) if isinstance(value, torch.Tensor) and value.ndim > 2 else value
             for value in attention_inputs(name, 2, 3, 2, 9, 8)
         ]
         yield f"axes {first} and {second} swapped", tuple(moved), FORMULAS[name], {}
@@ -262,7 +264,10 @@ def attention_inputs(name: str, batch: int, shared: int, group: int, length: int
     if name == "attention_causal":
         return [torch.randn(batch, heads, length, dim) for heads in (shared * group, shared, shared)]
     token = [torch.randn(batch, heads, dim) for heads in (shared * group, shared, shared)]
-    return [*token, *(torch.randn(batch, shared, length, dim) for _ in "kv"), max(0, length - 1 - batch)]
+    inputs = [*token, *(torch.randn(batch, shared, length, dim) for _ in "kv"), max(0, length - 1 - batch)]
+    hidden = shared * group * dim
+    shapes = [(70, hidden), (70, hidden), (hidden, 70)] if name == "sdpa_mlp_decode" else []
+    return inputs + [torch.randn(shape) / shape[1] ** 0.5 for shape in shapes]
 
 
 def attention_decode(*inputs: Any) -> tuple[torch.Tensor, ...]:
@@ -270,10 +275,16 @@ def attention_decode(*inputs: Any) -> tuple[torch.Tensor, ...]:
     return attention.attention_decode(*inputs), *inputs[3:5]
 
 
-MUTATED = {"attention_decode": (3, 4)}  # inputs that are outputs too
+def sdpa_mlp_decode(*inputs: Any) -> tuple[torch.Tensor, ...]:
+    """As ``attention_decode``."""
+    return transformer.sdpa_mlp_decode(*inputs), *inputs[3:5]
+
+
+MUTATED = dict.fromkeys(("attention_decode", "sdpa_mlp_decode"), (3, 4))  # inputs that are outputs too
 FORMULAS: dict[str, Callable[..., Any]] = {
     "attention_causal": attention.attention,
     "attention_decode": attention_decode,
+    "sdpa_mlp_decode": sdpa_mlp_decode,
     "factorisation_machine": recommendation.wukong_fm,
     "conv1d_padded": convolutions.conv1d,
 }
@@ -285,7 +296,7 @@ def cases(name: str) -> Iterator[Case]:
         return row_cases(name)
     if name in ("map_id", "mbdt"):
         return search_cases(name)
-    if name.startswith("attention"):
+    if name.startswith(("attention", "sdpa")):
         return attention_cases(name)
     if name in FORMULAS:
         return product_cases(name)

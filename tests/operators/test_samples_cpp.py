@@ -24,7 +24,7 @@ from kevolve.operators.samples import families, library
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.operators.trace import trace_function
 from kevolve.search.node import Graph
-from reference_ops import attention
+from reference_ops import attention, transformer
 
 BY_NAME = {sample.name: sample for sample in SAMPLES}
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wall", "-Werror", f"-I{find_include_path()}"]
@@ -51,6 +51,7 @@ INPUTS = {
     "conv1d_padded": ("signal", "filters", "bias"),
     "attention_causal": ("queries", "keys", "values"),
     "attention_decode": ("q", "k", "v", "keys", "values", "place"),
+    "sdpa_mlp_decode": ("q", "k", "v", "keys", "values", "place", "gates", "ups", "downs"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width
 ROW_KERNELS = [name for name, inputs in INPUTS.items() if {"x", "gate"} & set(inputs) and name != "mbdt" and not name.endswith("_keepdim")]
@@ -407,6 +408,23 @@ def test_attention_of_a_token_writes_the_caches_and_agrees(built: Any, dtype: to
                 moved = [list(layouts(value.clone()))[arrange] for value in (*token, *caches)]
                 expect_close(kernel(*moved, place), expected, dtype)
                 assert all(torch.equal(mine.double(), right) for mine, right in zip(moved[3:], exact[3:], strict=True))
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_mlp_after_attention_of_a_token_agrees(built: Any, dtype: torch.dtype) -> None:
+    kernel = built("sdpa_mlp_decode")
+    for batch, shared, group, capacity, dim, inner in [(0, 1, 1, 2, 3, 4), (1, 1, 1, 1, 1, 1), (3, 2, 3, 7, 5, 33), (2, 1, 4, 40, 16, 100)]:
+        hidden, place = shared * group * dim, capacity - 1
+        made = [torch.randn(batch, heads, dim) for heads in (shared * group, shared, shared)]
+        caches = [torch.randn(batch, shared, capacity, dim) for _ in range(2)]
+        weights = [torch.randn(shape) / shape[1] ** 0.5 for shape in ((inner, hidden), (inner, hidden), (hidden, inner))]
+        tensors = [value.to(dtype) for value in (*made, *caches, *weights)]
+        exact = wide(tuple(value.clone() for value in tensors))
+        expected = transformer.sdpa_mlp_decode(*exact[:5], place, *exact[5:])
+        for arrange in range(3):
+            moved = [list(layouts(value.clone()))[arrange] for value in tensors]
+            expect_close(kernel(*moved[:5], place, *moved[5:]), expected, dtype)
+            assert all(torch.equal(mine.double(), right) for mine, right in zip(moved[3:5], exact[3:5], strict=True))
 
 
 def test_attention_of_large_scores_is_finite(built: Any) -> None:

@@ -23,7 +23,7 @@ GROUPS = [
     [f"row_{reduction}{kept}" for reduction in ("sum", "mean", "amax", "amin", "logsumexp") for kept in ("", "_keepdim")],
     ["cross_entropy", "map_id", "mbdt", "batch_event_truncate", "embedding_bag"],
     ["factorisation_machine", "conv1d_padded"],
-    ["attention_causal", "attention_decode"],
+    ["attention_causal", "attention_decode", "sdpa_mlp_decode"],
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -66,6 +66,10 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
         "attention_causal": (x.view(1, 8, 4, 128), *[x[:2].view(1, 2, 4, 128)] * 2),
         "attention_decode": (x[:2].view(1, 8, 128), *[x[:1].view(1, 4, 128)] * 2, *[torch.zeros(1, 4, 256, 128, dtype=dtype)] * 2, 255),
+        "sdpa_mlp_decode": (
+            *(x.view(2, 16, 128), *[x[:4].view(2, 8, 128)] * 2, *[torch.zeros(2, 8, 256, 128, dtype=dtype)] * 2, 255),
+            *(*[torch.zeros(512, 2048, dtype=dtype)] * 2, torch.zeros(2048, 512, dtype=dtype)),
+        ),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
     }
     sample = next(sample for sample in SAMPLES if sample.name == name)
@@ -162,7 +166,7 @@ def _shrunk(value: Any) -> Any:
 
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("arch", [80, 100])
-@pytest.mark.parametrize("name", ["rms_norm", "embedding_bag", "attention_causal", "attention_decode"])
+@pytest.mark.parametrize("name", ["rms_norm", "embedding_bag", "attention_causal", "attention_decode", "sdpa_mlp_decode"])
 def test_samples_compile_for_the_neighbouring_generations(name: str, arch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = compile_launches(name, inputs_of(name, FLOATS[0]), {}, arch, monkeypatch)
     assert all(f".target sm_{arch}" in ptx for ptx in compiled.values())

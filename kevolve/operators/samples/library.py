@@ -15,6 +15,7 @@ from kevolve.operators.samples import (
     reductions,
     searches,
     softmaxes,
+    transformers,
 )
 from kevolve.operators.samples.sample import Sample
 
@@ -31,4 +32,5 @@ SAMPLES: tuple[Sample, ...] = (
     *factorisation.SAMPLES,
     *convolutions.SAMPLES,
     *attentions.SAMPLES,
+    *transformers.SAMPLES,
 )
