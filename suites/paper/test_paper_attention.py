@@ -12,7 +12,7 @@ from kevolve import Scalar, Tensor, Work, choices, on, sizes
 from reference_ops import attention
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-HEADS = dict(kv_heads=sizes(1, 3), group=choices(1, 2, 4, 7), dim=sizes(1, 256))
+HEADS = dict(kv_heads=sizes(1, 2), group=choices(1, 2, 4, 7), dim=sizes(1, 256))
 
 
 def attention_work(batch, kv_heads, group, length, dim, dtype):
@@ -25,7 +25,7 @@ def attention_work(batch, kv_heads, group, length, dim, dtype):
 @kevolve.kernel(
     attention.attention,
     min_speedup=1.5,
-    vary=dict(batch=sizes(0, 3), length=sizes(1, 512), **HEADS),
+    vary=dict(batch=sizes(0, 2), length=sizes(1, 320), **HEADS),
     work=attention_work,
 )
 @pytest.mark.parametrize(
