@@ -12,11 +12,11 @@ from kevolve import Scalar, Tensor, Work, choices, on, sizes
 from reference_ops import attention
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-HEADS = dict(kv_heads=sizes(1, 2), group=choices(1, 2, 4, 7), dim=sizes(1, 256))
+HEADS = dict(kv_heads=sizes(1, 2), group=choices(1, 3, 4), dim=sizes(1, 256))
 
 
 def attention_work(batch, kv_heads, group, length, dim, dtype):
-    """Two products of ``dim`` for each pair of a place and one not after it; queries, keys and values are read, as much is written as read of queries."""
+    """Two products of ``dim`` for each pair of a place and one not after it; every tensor is moved once."""
     pairs = batch * kv_heads * group * length * (length + 1) / 2
     elements = batch * kv_heads * length * dim * 2 * (group + 1)
     return Work(bytes=BYTES[dtype] * elements, operations=4 * dim * pairs, dtype=dtype)

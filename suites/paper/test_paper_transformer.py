@@ -20,7 +20,7 @@ def weights(hidden, inner, dtype):
 
 
 def sdpa_mlp_work(batch, kv_heads, group, length, dim, inner, dtype):
-    """Two products of ``dim`` for each pair of a place and one not after it, three of each place with weights; every matrix is moved once."""
+    """Two products of ``dim`` for each pair of a place and one not after it, three with weights; every matrix is moved once."""
     hidden = kv_heads * group * dim
     products = 4 * hidden * batch * length * (length + 1) / 2 + 6 * batch * length * hidden * inner
     elements = 2 * batch * length * (hidden + kv_heads * dim) + 3 * hidden * inner

@@ -245,7 +245,15 @@ def attention_cases(name: str) -> Iterator[Case]:
     knobs: tuple[dict[str, Any], ...] = ({"block_q": 64, "block_k": 64}, {}) if name == "attention_causal" else ({"programs": 8}, {})
     if name == "sdpa_mlp_decode":
         knobs = ({"programs": 8, "outs": 4, "depth": 64, "dot_depth": 64, "splits": 4, "block": 64},)
-    sizes = [(0, 1, 1, 3, 4), (2, 1, 1, 1, 1), (1, 2, 3, 7, 5), (1, 2, 4, 64, 64), (1, 1, 2, 65, 63), (2, 1, 1, 130, 33), (1, 1, 17, 20, 130)]
+    sizes = [
+        (0, 1, 1, 3, 4),
+        (2, 1, 1, 1, 1),
+        (1, 2, 3, 7, 5),
+        (1, 2, 4, 64, 64),
+        (1, 1, 2, 65, 63),
+        (2, 1, 1, 130, 33),
+        (1, 1, 17, 20, 130),
+    ]
     for index, (batch, shared, group, length, dim) in enumerate(sizes):
         dtype = FLOATS[index % 3]
         made = attention_inputs(name, batch, shared, group, length, dim)
@@ -254,7 +262,9 @@ def attention_cases(name: str) -> Iterator[Case]:
             yield f"{dtype} {(batch, shared, group, length, dim)} {setting}", inputs, FORMULAS[name], setting
     for first, second in ((1, 2), (-1, -2)):
         moved = [
-            value.transpose(first, second).contiguous().transpose(first, second) if isinstance(value, torch.Tensor) and value.ndim > 2 else value
+            value.transpose(first, second).contiguous().transpose(first, second)
+            if isinstance(value, torch.Tensor) and value.ndim > 2
+            else value
             for value in attention_inputs(name, 2, 3, 2, 9, 8)
         ]
         yield f"axes {first} and {second} swapped", tuple(moved), FORMULAS[name], {}

@@ -19,8 +19,8 @@ def _decode(q: Any, k: Any, v: Any, k_cache: Any, v_cache: Any, position: int) -
 
     k_cache[:, :, position] = k
     v_cache[:, :, position] = v
-    seen = (cache[:, :, : position + 1] for cache in (k_cache, v_cache))
-    return scaled_dot_product_attention(q[:, :, None], *seen, enable_gqa=True)[:, :, 0]
+    keys, values = k_cache[:, :, : position + 1], v_cache[:, :, : position + 1]
+    return scaled_dot_product_attention(q[:, :, None], keys, values, enable_gqa=True)[:, :, 0]
 
 
 SAMPLES = (
