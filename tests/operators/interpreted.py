@@ -20,7 +20,7 @@ from torch.nn import functional
 from kevolve.languages.triton import Triton
 from kevolve.operators.samples.library import SAMPLES
 from kevolve.targets.cpu import CPU
-from reference_ops import convolutions, interformer, recommendation, retrieval
+from reference_ops import attention, convolutions, interformer, recommendation, retrieval, transformer
 from suites.paper.test_paper_retrieval import inverted_index_inputs
 
 EPS = 1e-6
@@ -277,7 +277,61 @@ def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [(batch, one, three), (two, one, 3), (two,)]
 
 
+def attention_cases(name: str) -> Iterator[Case]:
+    """Places around a block, heads that share and do not, dimensions around a tile; as many parts of a cache as programs."""
+    knobs: tuple[dict[str, Any], ...] = ({"block_q": 64, "block_k": 64}, {}) if name == "attention_causal" else ({"programs": 8}, {})
+    if name == "sdpa_mlp_decode":
+        knobs = ({"programs": 8, "outs": 4, "depth": 64, "dot_depth": 64, "splits": 4, "block": 64},)
+    sizes = [
+        (0, 1, 1, 3, 4),
+        (2, 1, 1, 1, 1),
+        (1, 2, 3, 7, 5),
+        (1, 2, 4, 64, 64),
+        (1, 1, 2, 65, 63),
+        (2, 1, 1, 130, 33),
+        (1, 1, 17, 20, 130),
+    ]
+    for index, (batch, shared, group, length, dim) in enumerate(sizes):
+        dtype = FLOATS[index % 3]
+        made = attention_inputs(name, batch, shared, group, length, dim)
+        for setting in knobs:
+            inputs = tuple(value.to(dtype) if isinstance(value, torch.Tensor) else value for value in made)
+            yield f"{dtype} {(batch, shared, group, length, dim)} {setting}", inputs, FORMULAS[name], setting
+    for first, second in ((1, 2), (-1, -2)):
+        moved = [
+            value.transpose(first, second).contiguous().transpose(first, second)
+            if isinstance(value, torch.Tensor) and value.ndim > 2
+            else value
+            for value in attention_inputs(name, 2, 3, 2, 9, 8)
+        ]
+        yield f"axes {first} and {second} swapped", tuple(moved), FORMULAS[name], {}
+
+
+def attention_inputs(name: str, batch: int, shared: int, group: int, length: int, dim: int) -> list[Any]:
+    if name == "attention_causal":
+        return [torch.randn(batch, heads, length, dim) for heads in (shared * group, shared, shared)]
+    token = [torch.randn(batch, heads, dim) for heads in (shared * group, shared, shared)]
+    inputs = [*token, *(torch.randn(batch, shared, length, dim) for _ in "kv"), max(0, length - 1 - batch)]
+    hidden = shared * group * dim
+    shapes = [(70, hidden), (70, hidden), (hidden, 70)] if name == "sdpa_mlp_decode" else []
+    return inputs + [torch.randn(shape) / shape[1] ** 0.5 for shape in shapes]
+
+
+def attention_decode(*inputs: Any) -> tuple[torch.Tensor, ...]:
+    """The result, and the caches it was written into."""
+    return attention.attention_decode(*inputs), *inputs[3:5]
+
+
+def sdpa_mlp_decode(*inputs: Any) -> tuple[torch.Tensor, ...]:
+    """As ``attention_decode``."""
+    return transformer.sdpa_mlp_decode(*inputs), *inputs[3:5]
+
+
+MUTATED = dict.fromkeys(("attention_decode", "sdpa_mlp_decode"), (3, 4))  # inputs that are outputs too
 FORMULAS: dict[str, Callable[..., Any]] = {
+    "attention_causal": attention.attention,
+    "attention_decode": attention_decode,
+    "sdpa_mlp_decode": sdpa_mlp_decode,
     "factorisation_machine": recommendation.wukong_fm,
     "conv1d_padded": convolutions.conv1d,
 }
@@ -289,6 +343,8 @@ def cases(name: str) -> Iterator[Case]:
         return row_cases(name)
     if name in ("map_id", "mbdt"):
         return search_cases(name)
+    if name.startswith(("attention", "sdpa")):
+        return attention_cases(name)
     if name in FORMULAS:
         return product_cases(name)
     others = {
@@ -314,7 +370,7 @@ def outputs_of(name: str, inputs: tuple[Any, ...], knobs: dict[str, Any]) -> tup
         return (found_scores(outputs, inputs),)
     if kernel.backward is not None:
         outputs = (outputs, kernel.backward(torch.ones((), dtype=outputs.dtype), *inputs))
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    return (*(outputs if isinstance(outputs, tuple) else (outputs,)), *(inputs[place] for place in MUTATED.get(name, ())))
 
 
 def found_scores(outputs: tuple[torch.Tensor, ...], inputs: tuple[Any, ...]) -> torch.Tensor:
@@ -346,7 +402,7 @@ def disagreements(name: str) -> tuple[list[str], int]:
         count += 1
         kept = [value.clone() if isinstance(value, torch.Tensor) else value for value in inputs]
         got = outputs_of(name, inputs, knobs)
-        expected = formula(*(wide(value.clone() if isinstance(value, torch.Tensor) else value) for value in inputs))
+        expected = formula(*(wide(value.clone() if isinstance(value, torch.Tensor) else value) for value in kept))
         expected = expected if isinstance(expected, tuple) else (expected,)
         floating = next((value.dtype for value in inputs if isinstance(value, torch.Tensor) and value.is_floating_point()), torch.float32)
         for position, (one, other) in enumerate(zip(got, expected, strict=True)):
@@ -356,7 +412,8 @@ def disagreements(name: str) -> tuple[list[str], int]:
             # the gradients of one column are differences of nearly equal numbers
             problem = disagreement(one, other, dtype, 1.0 if name in BACKWARD else 1e-3)
             found += [f"{name}[{label}] output {position}: {problem}"] if problem else []
-        tensors = [(one, other) for one, other in zip(kept, inputs, strict=True) if isinstance(one, torch.Tensor)]
+        untouched = [pair for place, pair in enumerate(zip(kept, inputs, strict=True)) if place not in MUTATED.get(name, ())]
+        tensors = [(one, other) for one, other in untouched if isinstance(one, torch.Tensor)]
         if not all(one.nan_to_num().equal(other.nan_to_num()) for one, other in tensors):
             found.append(f"{name}[{label}] changed its inputs")
     return found, count

@@ -24,6 +24,11 @@ GROUPS = [
     ["factorisation_machine", "conv1d_padded"],
     ["personalised_feed_forward", "inverted_index"],
     ["conv2d_lines"],
+    ["attention_causal", "attention_decode", "sdpa_mlp_decode"],
+]
+NEIGHBOURS = [  # compiled for sm_80 and sm_100 too
+    *("rms_norm_backward", "embedding_bag", "personalised_feed_forward", "inverted_index", "conv2d_lines"),
+    *("attention_causal", "attention_decode", "sdpa_mlp_decode"),
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -62,6 +67,12 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
         "batch_event_truncate": (integers.view(2, 32), integers, vector[:64], 3),
         "embedding_bag": (torch.zeros(64, 128, dtype=torch.int8), torch.zeros(64), integers, integers),
         "factorisation_machine": (x.view(2, 8, 256), x.view(2, 8, 256)),
+        "attention_causal": (x.view(1, 8, 4, 128), *[x[:2].view(1, 2, 4, 128)] * 2),
+        "attention_decode": (x[:2].view(1, 8, 128), *[x[:1].view(1, 4, 128)] * 2, *[torch.zeros(1, 4, 256, 128, dtype=dtype)] * 2, 255),
+        "sdpa_mlp_decode": (
+            *(x.view(2, 16, 128), *[x[:4].view(2, 8, 128)] * 2, *[torch.zeros(2, 8, 256, 128, dtype=dtype)] * 2, 255),
+            *(*[torch.zeros(512, 2048, dtype=dtype)] * 2, torch.zeros(2048, 512, dtype=dtype)),
+        ),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
         "conv2d_lines": (x.view(2, 1, 128, 16), vector[:384].view(8, 1, 3, 16), vector[:8]),
         "personalised_feed_forward": network(1, 8, 64, 192, dtype),
@@ -160,7 +171,7 @@ def _shrunk(value: Any) -> Any:
 
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("arch", [80, 100])
-@pytest.mark.parametrize("name", ["rms_norm_backward", "embedding_bag", "personalised_feed_forward", "inverted_index", "conv2d_lines"])
+@pytest.mark.parametrize("name", NEIGHBOURS)
 def test_samples_compile_for_the_neighbouring_generations(name: str, arch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = compile_launches(name, inputs_of(name, FLOATS[0]), {}, arch, monkeypatch)
     assert all(f".target sm_{arch}" in ptx for ptx in compiled.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kevolve.operators.samples import (
+    attentions,
     convolutions,
     cross_entropies,
     embeddings,
@@ -13,6 +14,7 @@ from kevolve.operators.samples import (
     retrieval,
     searches,
     softmaxes,
+    transformers,
 )
 from kevolve.operators.samples.sample import Sample
 
@@ -27,4 +29,6 @@ SAMPLES: tuple[Sample, ...] = (
     *feed_forward.SAMPLES,
     *retrieval.SAMPLES,
     *convolutions.SAMPLES,
+    *attentions.SAMPLES,
+    *transformers.SAMPLES,
 )
