@@ -1,4 +1,5 @@
 # make optimize: write, check and time kernels until the suites pass.   make test: this project's own checks and tests.
+# make paper: the same for suites/paper, the workloads of the paper.
 # TARGET=cpu           where the kernels run
 # ARGS="-k rms_norm"   goes to pytest as it is
 # PYTHON=python3.12    the interpreter of .venv (default: the first of 3.11 or later found)
@@ -18,13 +19,16 @@ STAMP := $(VENV)/installed.txt
 
 unexport PYTHONDONTWRITEBYTECODE # else each of the processes that tests start would compile kevolve and rewrite hypothesis anew
 
-.PHONY: help test optimize lint doctor sample-report clean
+.PHONY: help test optimize paper lint doctor sample-report clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 optimize: compiler $(STAMP) ## Write the missing, failing and slow kernels of the suites.
 	$(BIN)/python -m pytest suites --kevolve-optimize --kevolve-target $(TARGET) $(ARGS)
+
+paper: compiler $(STAMP) ## The paper's workloads: write, check and time their kernels (TARGET=cuda where there is a GPU).
+	$(BIN)/python -m pytest suites/paper --kevolve-optimize --kevolve-target $(TARGET) --kevolve-record reports/paper-$(TARGET).json $(ARGS)
 
 test: compiler lint ## Lint, types, import layers and the tests.
 	$(BIN)/python -m pytest tests -n2 --dist worksteal --kevolve-target $(TARGET) $(ARGS)
