@@ -72,14 +72,15 @@ Speedups over eager, geometric means over a spec's cases, one draft each, AMD EP
 So do log_softmax and layer_norm_backward, which are built as these are, and wukong_fm, not compared here. Of conv1d (a convolution),
 mbdt (a loop over features) and batch_event_truncate (sizes that depend on values) nothing is printed. Gated activations, RMSNorm,
 LayerNorm and reductions of rows have no sample: their lowered drafts are about as fast. In C++, geometric means over (2048, 1024),
-(1024, 4096) and (32768, 128) in float32 and bfloat16, one thread: gated activations, sums, means and maxima as fast as the sample was or
+(1024, 4096) and (32768, 128) in float32 and bfloat16, one thread, other work on the machine (good to
+a tenth): gated activations, sums, means and maxima as fast as the sample was or
 faster, LayerNorm 2%, RMSNorm 5% and the logarithm of a sum of exponentials 11% slower. On the H200, a draft each, sample / lowered: SwiGLU
 1.55 / 1.75, RMSNorm 8.73 / 8.74, LayerNorm 2.77 / 2.85.
 """
 
 _MEASURED = """The sixty of [benchmarks/lowering](../benchmarks/lowering/README.md) in a fresh project without samples, with
 `lowering` alone: its first draft, not tuned. {processor}, {cores} cores, torch {torch}, triton {triton}. Triton is interpreted here:
-checked, not timed.
+checked, not timed. When and beside what each was measured, and which rows are of an earlier text: [measured.md](measured.md#lowering).
 
     python -m benchmarks.lowering.run --language cpp
     python -m benchmarks.lowering.run --language triton
