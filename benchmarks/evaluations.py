@@ -45,6 +45,7 @@ from kevolve.search.node import Graph, Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.spec.spec import Case, Spec
 
+_TOLD = 16  # candidates between two lines of progress
 _VARIANT = {
     "cpp": "\n[[maybe_unused]] static const int variant_{0} = {0};\n",
     "triton": "\n\ndef variant_{0}():\n    return {0}\n",
@@ -215,7 +216,14 @@ def run(spec: Spec, cases: tuple[Case, ...], count: int, target: Any) -> dict[st
 
 
 def _in_batches(pipeline: Pipeline, proposals: list[Proposal], size: int) -> list[Any]:
-    return [result for start in range(0, len(proposals), size) for result in pipeline(proposals[start : start + size])]
+    """What came of them, and how far it is, every so often."""
+    began, results = time.perf_counter(), list[Any]()
+    for start in range(0, len(proposals), size):
+        for result in pipeline(proposals[start : start + size]):
+            results.append(result)
+            if len(results) % _TOLD == 0:
+                print(f"{len(results)} of {len(proposals)} after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return results
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.lowering.ahead import ARCHES, compiled_everywhere
 from benchmarks.lowering.drafts import draft_apart
 from benchmarks.lowering.project import HERE, make_project, optimise
+from kevolve import registry
 from kevolve.files import write_atomically
 from kevolve.spec.spec import Spec
 from kevolve.targets.cpu import processor_name, usable_cores
@@ -58,9 +59,10 @@ def measure(
 
 
 def drafts(spec: Spec, language: str) -> dict[str, Any]:
-    """The draft made apart: its seconds, its text's digest, the problem where there is none."""
+    """The draft made apart: its seconds, the digest of its text without comments, the problem where there is none."""
     timed = draft_apart(HERE / Path(spec.nodeid.partition("::")[0]).name, spec.name, language)
-    digest = hashlib.sha256((timed.draft.source or timed.draft.problem).encode()).hexdigest()
+    said = registry.load("languages", language).normalise(timed.draft.source) if timed.draft.source else timed.draft.problem
+    digest = hashlib.sha256(said.encode()).hexdigest()
     found = {"seconds": round(timed.seconds, 3), "before_s": round(timed.before_s, 3), "sha256": digest}
     return found | ({"problem": timed.draft.problem, "trace": timed.draft.trace} if timed.draft.problem else {})
 

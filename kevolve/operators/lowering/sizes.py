@@ -249,5 +249,6 @@ def _scalar_name(found: Expression) -> str:
 
     words = {"add": "plus", "sub": "minus", "mul": "times", "div": "over", "pow": "power", "sqrt": "root"}
     names = [str(part.value) for part in visit(found) if part.op == "scalar"]
-    names += [atom.name for part in visit(found) if part.op == "place" for atom in part.value.atoms if isinstance(atom, Size)]
+    places = [part.value for part in visit(found) if part.op == "place"]
+    names += [name for place in places for name in sorted(atom.name for atom in place.atoms if isinstance(atom, Size))]
     return f"{'_'.join(dict.fromkeys(names)) or 'number'}_{words.get(found.op, found.op)}"

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from kevolve import Scalar, Tensor, sizes
 from kevolve.evaluate.materialise import materialise
-from kevolve.operators.lowering.index import Quotient, Remainder
+from kevolve.operators.lowering.expression import make, place
+from kevolve.operators.lowering.index import Index, Quotient, Remainder, Size
 from kevolve.operators.lowering.lower import Uncovered, lower
 from kevolve.operators.lowering.program import Kernel, Program
+from kevolve.operators.lowering.sizes import _scalar_name
 from kevolve.operators.lowering.steps import indices, parts
 from kevolve.spec.domain import Sizes
 from kevolve.spec.reference import Reference
@@ -227,6 +229,12 @@ def test_names_and_lines_are_the_references() -> None:
     (kernel,) = kernels("column_sum_and_scaled")
     assert "scaled = x * scale" in " ".join(kernel.lines) or "return scaled, scaled.sum(0)" in kernel.lines
     assert "scaled" in [buffer.name for buffer in lower(SPECS["column_sum_and_scaled"]).outputs]
+
+
+def test_the_name_of_a_number_of_several_lengthsis_the_same_in_every_process() -> None:
+    names = [f"s{number}" for number in range(8)]  # sets of names are ordered by a hash that each process draws anew
+    lengths = [Index.of(Size(name)) for name in names]
+    assert _scalar_name(make("cast", "float64", (place(math.prod(lengths, start=Index.of(1))),))) == "_".join([*names, "cast"])
 
 
 def test_mutated_inputs_are_written_in_one_step_after_all_is_read() -> None:

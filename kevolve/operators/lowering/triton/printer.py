@@ -11,14 +11,14 @@ from kevolve.operators.lowering.triton.function import INDENT, WIDTH, WORDS, Fun
 from kevolve.operators.lowering.triton.kernels import Launch, printed
 from kevolve.operators.lowering.triton.wrapper import Wrapper
 
-KNOBS = {  # name: what it is, value, alternatives
+KNOBS = {  # name: what it is, value, alternatives; at most 64 elements a thread: more spill, and take minutes to compile for a plan
     "TILE": ("elements of a tile", 1024, (256, 512, 1024, 2048, 4096)),
-    "WARPS": ("", 4, (1, 2, 4, 8)),
-    "ROW_TILE": ("elements of a tile of rows", 4096, (1024, 2048, 4096, 8192, 16384)),
-    "ROW_WARPS": ("", 8, (2, 4, 8, 16)),
-    "COLUMN_TILE": ("elements of a tile of columns", 2048, (512, 1024, 2048, 4096, 8192)),
+    "WARPS": ("", 4, (2, 4, 8)),
+    "ROW_TILE": ("elements of a tile of rows", 4096, (1024, 2048, 4096, 8192)),
+    "ROW_WARPS": ("", 8, (4, 8, 16)),
+    "COLUMN_TILE": ("elements of a tile of columns", 2048, (512, 1024, 2048, 4096)),
     "LANES": ("columns of such a tile", 64, (16, 32, 64, 128, 256)),
-    "COLUMN_WARPS": ("", 4, (1, 2, 4, 8)),
+    "COLUMN_WARPS": ("", 4, (2, 4, 8)),
     "PARTS": ("programs that share a reduction of everything", 256, (64, 128, 256, 512, 1024)),
     "TILE_M": ("a tile of the product, and a step along what is summed", 64, (16, 32, 64, 128)),
     "TILE_N": ("", 64, (16, 32, 64, 128, 256)),
