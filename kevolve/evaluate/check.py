@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -323,12 +324,17 @@ def _judged(run: _Run, plan: Plan, batch: Sequence[int], outputs: Sequence[Seque
     """Compare every draw of a batch with its oracle, which is computed only now that the candidate has answered."""
     failures: list[_Failure] = []
     for number, output in zip(batch, outputs, strict=True):
-        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number), draw=plan.draws[number])
+        outcome = _compared(run.spec, plan, number, output)
         if not outcome.passed:
             failures.append(_Failure(draw=plan.draws[number], outcome=outcome))
             if len(failures) == _REPORTED:
                 break
     return failures
+
+
+def _compared(spec: Spec, plan: Plan, number: int, outputs: Sequence[Any]) -> Outcome:
+    draw, widen = plan.draws[number], partial(plan.widened, number)
+    return compare(spec, plan.expected(number), outputs, plan.inputs(number), draw=draw, widen=widen)
 
 
 def _judged_on_device(run: _Run, plan: Plan, number: int, outputs: Held) -> list[_Failure]:
@@ -371,7 +377,7 @@ def _count(run: _Run, plan: Plan, batch: Sequence[int]) -> None:
 def _repeated(run: _Run, plan: Plan, numbers: Sequence[int], outputs: Sequence[Sequence[Any]]) -> list[_Failure]:
     """Results of a second call with the same inputs: right once is not enough."""
     for number, output in zip(numbers, outputs, strict=True):
-        outcome = compare(run.spec, plan.expected(number), output, plan.inputs(number), draw=plan.draws[number])
+        outcome = _compared(run.spec, plan, number, output)
         if not outcome.passed:
             message = f"right at first, and wrong when called again with the same inputs: {outcome.message}"
             return [_Failure(draw=plan.draws[number], outcome=replace(outcome, message=message))]

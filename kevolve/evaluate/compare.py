@@ -6,13 +6,14 @@ Dtype and shape must be the native reference's. A contiguous result is always ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from kevolve.evaluate.oracle import Expected, ExpectedOutput, conditioned, row_scale, scores
+from kevolve.evaluate.oracle import LONG_LOOK, Expected, ExpectedOutput, Look, conditioned, looks, row_scale, scores
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import floor, step
@@ -58,21 +59,25 @@ def compare(
     *,
     draw: Draw | None = None,
     stage: Stage = Stage.PROPERTIES,
+    widen: Callable[[Look], Expected] | None = None,
 ) -> Outcome:
     """PASSED, or the first output that differs: INCORRECT_SHAPE, INCORRECT_DTYPE or INCORRECT_NUMERICAL with the worst places.
 
     With ``draw``, what differs is looked at once more with the problem's own conditioning measured (``oracle.conditioned``), and for
     longer where other rows turn out to be so ill-conditioned that this one may be too, and was lucky in the few runs.
+    ``widen``: ``conditioned`` by its look, where somebody keeps what it finds.
     """
     with threads_for(outputs):
         outcome = _compare(spec, expected, outputs, inputs, stage)
         if draw is None or outcome.status is not Status.INCORRECT_NUMERICAL or spec.tolerance is not None:
             return outcome
-        widened = conditioned(spec, draw, inputs, expected)
-        outcome = _compare(spec, widened, outputs, inputs, stage)
-        if outcome.status is not Status.INCORRECT_NUMERICAL or not _elsewhere(widened, outcome):
-            return outcome
-        return _compare(spec, conditioned(spec, draw, inputs, expected, longer=True), outputs, inputs, stage)
+        widen = widen or partial(conditioned, spec, draw, inputs, expected)
+        for look in looks(inputs):
+            widened = widen(look)
+            outcome = _compare(spec, widened, outputs, inputs, stage)
+            if outcome.status is not Status.INCORRECT_NUMERICAL:
+                return outcome
+        return _compare(spec, widen(LONG_LOOK), outputs, inputs, stage) if _elsewhere(widened, outcome) else outcome
 
 
 def _elsewhere(expected: Expected, outcome: Outcome) -> bool:

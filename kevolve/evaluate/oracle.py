@@ -24,11 +24,27 @@ from kevolve.spec.dtypes import DTYPES, dtype_name
 from kevolve.spec.reference import resolve
 from kevolve.spec.spec import Draw, Spec
 
-SPREAD = 8.0  # how far beyond the root mean square of one rounding's effect an honest kernel of several roundings may lie
-_RUNS, _MORE_RUNS, _FEW_RUNS, _MANY = 16, 128, 4, 1 << 20  # runs that measure the conditioning; fewer above so many input elements
+_FEW_RUNS, _MANY = 4, 1 << 20  # runs that measure the conditioning above so many input elements, whatever the look
 _KEPT = 1 << 16  # elements up to which what is allowed is kept ready beside the oracle
 _FEW = 64  # outputs below which one native run says too little of the error: noisy runs are added
 _NOISY_INPUTS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How closely a problem's conditioning is measured.
+
+    ``runs`` of the lifted reference, and ``spread``: how far beyond the root mean square of one rounding's effect in these runs an
+    honest kernel of several roundings may lie.
+    """
+
+    runs: int
+    spread: float
+
+
+LOOK = Look(16, 8.0)
+GLANCE = Look(4, 4.0)  # what four runs allow by half as much, sixteen allow: it decides where it accepts, four times as soon
+LONG_LOOK = Look(128, 8.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,17 +254,24 @@ def _rounding(inputs: Sequence[Any]) -> float:
     return DTYPES["float64" if _coarsest(inputs) == "float64" else "float32"].eps
 
 
-def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected, *, longer: bool = False) -> Expected:
+def looks(inputs: Sequence[Any]) -> tuple[Look, ...]:
+    """Those that decide about a comparison that failed, in order."""
+    return (LOOK,) if _many(inputs) else (GLANCE, LOOK)
+
+
+def _many(inputs: Sequence[Any]) -> bool:
+    return sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY
+
+
+def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected, look: Look = LOOK) -> Expected:
     """The same expectation, widened row by row where the *problem* magnifies rounding: a row of nearly equal values, a cancellation.
 
     The lifted reference is run on inputs moved by at most one spacing of the accumulation type, its operators rounding at random.
-    What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``SPREAD`` times its root mean square
+    What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``look.spread`` times its root mean square
     over runs and the row; of indices, that of each score by itself. Rows that are well conditioned stay as tight as they were. Only
-    asked for when a comparison fails.
-    ``longer``: eight times as many runs, where inputs are not large.
+    asked for when a comparison fails. Large inputs have few runs in every look.
     """
-    few = sum(value.numel() for value in inputs if isinstance(value, torch.Tensor)) > _MANY
-    runs = _FEW_RUNS if few else _MORE_RUNS if longer else _RUNS
+    runs = _FEW_RUNS if _many(inputs) else look.runs
     squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
     with threads_for(inputs), blame(spec, draw):
         call = resolve(spec.reference, draw.values)
@@ -256,7 +279,7 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
         compared = {at: by for at, by in spec.compare.items() if isinstance(by, IndexOf)}
         scored = {at: scores(by, inputs) for at, by in compared.items()}
         for number in range(runs):
-            seed = (draw.seed * _RUNS + number) % 2**63
+            seed = (draw.seed * LOOK.runs + number) % 2**63
             given = _moved(inputs, seed)
             lifting = Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True)
             with lifting:
@@ -271,7 +294,7 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
                 if square is not None:
                     held = squares[position]
                     squares[position] = square if held is None else held.add_(square)
-    spreads = [None if square is None else square.div_(runs).sqrt_().mul_(SPREAD) for square in squares]
+    spreads = [None if square is None else square.div_(runs).sqrt_().mul_(look.spread) for square in squares]
     outputs = tuple(
         replace(output, spread=_wider(output.spread, spread), allowed=None)
         for output, spread in zip(expected.outputs, spreads, strict=True)

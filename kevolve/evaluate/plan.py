@@ -21,7 +21,7 @@ from kevolve.evaluate.arena import Image
 from kevolve.evaluate.draws import drawn, smallest_values
 from kevolve.evaluate.materialise import elements, materialise
 from kevolve.evaluate.memory import available_bytes, peak_bytes
-from kevolve.evaluate.oracle import Expected, ReferenceFailed, blame, expect
+from kevolve.evaluate.oracle import Expected, Look, ReferenceFailed, blame, conditioned, expect
 from kevolve.evaluate.sandbox import default_memory_bytes
 from kevolve.evaluate.sheet import Sheet, sheet_of
 from kevolve.evaluate.threads import one_thread
@@ -55,6 +55,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     _inputs: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False, compare=False)
     _expected: dict[int, Expected] = field(default_factory=dict, repr=False, compare=False)
+    _widened: dict[tuple[int, Look], Expected] = field(default_factory=dict, repr=False, compare=False)
     _packed: dict[tuple[int, ...], tuple[Image, int]] = field(default_factory=dict, repr=False, compare=False)
     _smallest: list[int] = field(default_factory=list, repr=False, compare=False)
     _batches: dict[int, list[list[int]]] = field(default_factory=dict, repr=False, compare=False)
@@ -127,6 +128,8 @@ class Plan:
         for number in [number for number in self._inputs if self.draws[number].origin == "huge"]:
             del self._inputs[number]
             self._expected.pop(number, None)
+            for key in [key for key in self._widened if key[0] == number]:
+                del self._widened[key]
 
     def expected(self, number: int) -> Expected:
         """The oracle of draw ``number``, computed once. Raises ``ReferenceFailed``."""
@@ -134,6 +137,15 @@ class Plan:
             found = self._expected.get(number)
             if found is None:
                 found = self._expected[number] = expect(self.spec, self.draws[number], self.inputs(number))
+        return found
+
+    def widened(self, number: int, look: Look) -> Expected:
+        """The same with the problem's conditioning measured, once for all candidates that differ there. Raises ``ReferenceFailed``."""
+        with self._lock:
+            found = self._widened.get((number, look))
+            if found is None:
+                wider = conditioned(self.spec, self.draws[number], self.inputs(number), self.expected(number), look)
+                found = self._widened[number, look] = wider
         return found
 
 

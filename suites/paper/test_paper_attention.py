@@ -12,7 +12,7 @@ from kevolve import Scalar, Tensor, Work, choices, on, sizes
 from reference_ops import attention
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-HEADS = dict(kv_heads=sizes(1, 2), group=choices(1, 3, 4), dim=sizes(1, 256))
+HEADS = dict(kv_heads=sizes(1, 2), group=choices(1, 3, 4), dim=sizes(8, 256))
 
 
 def attention_work(batch, kv_heads, group, length, dim, dtype):

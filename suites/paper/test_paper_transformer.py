@@ -9,7 +9,7 @@ from kevolve import Scalar, Tensor, Work, choices, on, sizes
 from reference_ops import transformer
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-SMALL = dict(kv_heads=sizes(1, 2), group=choices(1, 2, 4, 7), dim=sizes(1, 128), inner=sizes(1, 1024))
+SMALL = dict(kv_heads=sizes(1, 2), group=choices(1, 2, 4, 7), dim=sizes(8, 128), inner=sizes(1, 1024))
 
 
 def weights(hidden, inner, dtype):

@@ -11,7 +11,7 @@ from example_specs import argmax, doubled_ids, draw, matrix, numbers, rms_norm, 
 
 from kevolve.evaluate.compare import compare
 from kevolve.evaluate.materialise import materialise
-from kevolve.evaluate.oracle import Expected, conditioned, expect
+from kevolve.evaluate.oracle import GLANCE, LOOK, Expected, Look, conditioned, expect
 from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.spec.comparators import index_of, quantised, unordered
 from kevolve.spec.inputs import Tensor
@@ -170,6 +170,30 @@ def test_the_longer_look_sees_what_sixteen_runs_missed_in_rows_of_one_element() 
     assert compare(spec, expected, (honest,), (x, weight, bias), draw=draw()).passed
     assert not compare(spec, conditioned(spec, draw(), (x, weight, bias), expected), (honest,), (x, weight, bias)).passed, "16 runs"
     assert not compare(spec, expected, (100 * honest,), (x, weight, bias), draw=draw()).passed
+
+
+def test_a_glance_allows_what_one_run_of_it_moves_no_more_than_the_look_does() -> None:
+    for runs, spread in ((GLANCE.runs, GLANCE.spread), (LOOK.runs, LOOK.spread)):
+        assert spread * (1.0 / runs) ** 0.5 == 2.0  # the root mean square of runs of which one moves an output by 1
+
+
+def row_sums(x: torch.Tensor) -> torch.Tensor:
+    return x.sum(-1, keepdim=True)
+
+
+def test_what_cancels_is_accepted_at_a_glance_and_what_is_wrong_is_looked_at_in_full() -> None:
+    spec, taken = spec_of(row_sums, matrix), list[Look]()
+    x = torch.tensor([[1000.0, -1000.0, 1.0]]).repeat(100, 1)  # of few outputs one native run says too little of the error
+    expected = expect(spec, draw(), (x,))
+
+    def widen(look: Look) -> Expected:
+        taken.append(look)
+        return conditioned(spec, draw(), (x,), expected, look)
+
+    for value, passes, seen in ((1.0002, True, [GLANCE]), (1.1, False, [GLANCE, LOOK])):
+        taken.clear()
+        assert compare(spec, expected, (torch.full((100, 1), value),), (x,), draw=draw(), widen=widen).passed is passes
+        assert taken == seen
 
 
 def test_an_index_given_twice_is_wrong() -> None:

@@ -14,6 +14,7 @@ from example_specs import matrix, rms_norm_spec, spec_of, square
 
 from kevolve.evaluate import plan as plan_module
 from kevolve.evaluate.materialise import elements
+from kevolve.evaluate.oracle import GLANCE
 from kevolve.evaluate.plan import Plan, make_plan
 from kevolve.spec.domain import choices, sizes
 from kevolve.spec.inputs import DISTRIBUTIONS, LAYOUTS, Tensor
@@ -166,6 +167,8 @@ def test_inputs_and_oracle_are_computed_once() -> None:
     plan = make_plan(rms_norm_spec(), seed=7, examples=1)
     assert plan.inputs(5) is plan.inputs(5)
     assert plan.expected(5) is plan.expected(5)
+    assert plan.widened(5, GLANCE) is plan.widened(5, GLANCE)
+    assert plan.widened(5, GLANCE).outputs[0].spread is not None
 
 
 def test_a_draw_survives_its_json() -> None:

@@ -11,11 +11,11 @@ from kevolve.operators.lowering.triton.function import INDENT, WIDTH, WORDS, Fun
 from kevolve.operators.lowering.triton.kernels import Launch, printed
 from kevolve.operators.lowering.triton.wrapper import Wrapper
 
-KNOBS = {  # name: what it is, value, alternatives; at most 64 elements a thread: more spill, and take minutes to compile for a plan
+KNOBS = {  # name: what it is, value, alternatives; at most 32 elements of a row a thread: more take long to compile for a plan
     "TILE": ("elements of a tile", 1024, (256, 512, 1024, 2048, 4096)),
     "WARPS": ("", 4, (2, 4, 8)),
     "ROW_TILE": ("elements of a tile of rows", 4096, (1024, 2048, 4096, 8192)),
-    "ROW_WARPS": ("", 8, (4, 8, 16)),
+    "ROW_WARPS": ("", 8, (8, 16)),
     "COLUMN_TILE": ("elements of a tile of columns", 2048, (512, 1024, 2048, 4096)),
     "LANES": ("columns of such a tile", 64, (16, 32, 64, 128, 256)),
     "COLUMN_WARPS": ("", 4, (2, 4, 8)),
