@@ -3,12 +3,12 @@
 # spec: suites/test_recommendation.py::test_mbdt
 # target: cuda
 # parent: samples
-# measured: 2-2048-4: 3.43x [3.20, 3.67] over eager, 7 pairs
-# measured: 2-2048-4: 1.58x [1.56, 1.61] over compile, 7 pairs
-# measured: 64-65536-8: 50.27x [48.32, 52.30] over eager, 7 pairs
-# measured: 64-65536-8: 8.35x [8.20, 8.49] over compile, 7 pairs
-# measured: 16-65536-200: 13.61x [11.40, 16.24] over eager, 7 pairs
-# measured: 16-65536-200: 1.47x [1.46, 1.48] over compile, 7 pairs
+# measured: 2-2048-4: 3.58x [3.38, 3.79] over eager, 7 pairs
+# measured: 2-2048-4: 1.59x [1.56, 1.62] over compile, 7 pairs
+# measured: 64-65536-8: 107.42x [104.07, 110.89] over eager, 7 pairs
+# measured: 64-65536-8: 8.06x [7.95, 8.18] over compile, 7 pairs
+# measured: 16-65536-200: 25.31x [19.43, 32.97] over eager, 7 pairs
+# measured: 16-65536-200: 1.47x [1.47, 1.48] over compile, 7 pairs
 # shapes: 2-2048-4, 64-65536-8, 16-65536-200
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

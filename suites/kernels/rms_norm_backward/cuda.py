@@ -3,10 +3,10 @@
 # spec: suites/test_norms.py::test_rms_norm_backward
 # target: cuda
 # parent: samples
-# measured: 8192-4096-bfloat16: 20.05x [19.95, 20.14] over eager, 7 pairs
-# measured: 8192-4096-bfloat16: 1.90x [1.88, 1.91] over compile, 7 pairs
-# measured: 131072-256-bfloat16: 17.81x [17.73, 17.89] over eager, 7 pairs
-# measured: 131072-256-bfloat16: 1.43x [1.42, 1.44] over compile, 7 pairs
+# measured: 8192-4096-bfloat16: 20.12x [20.03, 20.21] over eager, 7 pairs
+# measured: 8192-4096-bfloat16: 1.90x [1.89, 1.91] over compile, 7 pairs
+# measured: 131072-256-bfloat16: 17.74x [17.68, 17.81] over eager, 7 pairs
+# measured: 131072-256-bfloat16: 1.42x [1.41, 1.43] over compile, 7 pairs
 # shapes: 8192-4096-bfloat16, 131072-256-bfloat16
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

@@ -3,12 +3,12 @@
 # spec: suites/test_softmaxes.py::test_softmax
 # target: cuda
 # parent: samples
-# measured: 32768-2048-bfloat16: 2.24x [2.23, 2.26] over eager, 7 pairs
-# measured: 32768-2048-bfloat16: 2.33x [2.32, 2.34] over compile, 7 pairs
+# measured: 32768-2048-bfloat16: 2.25x [2.24, 2.26] over eager, 7 pairs
+# measured: 32768-2048-bfloat16: 2.34x [2.33, 2.35] over compile, 7 pairs
 # measured: 2048-32000-bfloat16: 1.69x [1.68, 1.69] over eager, 7 pairs
-# measured: 2048-32000-bfloat16: 1.62x [1.61, 1.62] over compile, 7 pairs
-# measured: 262144-200-float32: 1.03x [1.02, 1.03] over eager, 7 pairs
-# measured: 262144-200-float32: 0.99x [0.97, 1.00] over compile, 7 pairs
+# measured: 2048-32000-bfloat16: 1.62x [1.61, 1.63] over compile, 7 pairs
+# measured: 262144-200-float32: 1.03x [1.03, 1.04] over eager, 7 pairs
+# measured: 262144-200-float32: 0.99x [0.96, 1.02] over compile, 7 pairs
 # shapes: 32768-2048-bfloat16, 2048-32000-bfloat16, 262144-200-float32
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0

@@ -3,12 +3,12 @@
 # spec: suites/test_recommendation.py::test_wukong_fm
 # target: cuda
 # parent: samples
-# measured: 1024-24-224-2198-float16: 8.73x [8.70, 8.76] over eager, 7 pairs
-# measured: 1024-24-224-2198-float16: 7.71x [7.59, 7.84] over compile, 7 pairs
-# measured: 1024-40-224-448-float16: 4.51x [4.46, 4.55] over eager, 7 pairs
-# measured: 1024-40-224-448-float16: 4.48x [4.44, 4.52] over compile, 7 pairs
-# measured: 1024-48-224-448-float16: 4.26x [4.23, 4.30] over eager, 7 pairs
-# measured: 1024-48-224-448-float16: 4.25x [4.21, 4.29] over compile, 7 pairs
+# measured: 1024-24-224-2198-float16: 8.74x [8.65, 8.84] over eager, 7 pairs
+# measured: 1024-24-224-2198-float16: 8.71x [8.69, 8.73] over compile, 7 pairs
+# measured: 1024-40-224-448-float16: 4.50x [4.47, 4.54] over eager, 7 pairs
+# measured: 1024-40-224-448-float16: 4.49x [4.45, 4.53] over compile, 7 pairs
+# measured: 1024-48-224-448-float16: 4.25x [4.22, 4.27] over eager, 7 pairs
+# measured: 1024-48-224-448-float16: 4.23x [4.21, 4.26] over compile, 7 pairs
 # shapes: 1024-24-224-2198-float16, 1024-40-224-448-float16, 1024-48-224-448-float16
 # hardware: NVIDIA H200
 # toolchain: triton 3.6.0
