@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from kevolve.languages.triton import Triton
 from kevolve.operators.samples.library import SAMPLES
+from kevolve.operators.samples.sample import Sample
 from kevolve.targets.cpu import CPU
 from reference_ops import attention, convolutions, interformer, recommendation, retrieval, transformer
 from suites.paper.test_paper_retrieval import inverted_index_inputs
@@ -31,18 +32,23 @@ SMALL_ROW_KNOBS: dict[str, Any] = {"tile": 128, "longest": 64, "block": 32, "pro
 Case = tuple[str, tuple[Any, ...], Callable[..., Any], dict[str, Any]]  # label, inputs, formula, knobs
 
 
+def sample_of(name: str) -> Sample:
+    return next(sample for sample in SAMPLES if sample.name == name)
+
+
 def source(name: str, **knobs: Any) -> str:
     """The sample's text in Triton with real arguments."""
-    sample = next(sample for sample in SAMPLES if sample.name == name)
+    sample = sample_of(name)
     inputs = tuple(f"argument_{position}" for position in range(len(sample.example())))
-    return sample.render("triton", entry=name, inputs=inputs, constants=dict.fromkeys(sample.constants, EPS), knobs=knobs)
+    constants = dict.fromkeys(sample.constants, EPS)
+    return sample.render("triton", entry=name, inputs=inputs, constants=constants, knobs=knobs, gradient=True)
 
 
 @functools.cache
 def loaded(name: str, knobs: tuple[tuple[str, Any], ...]) -> Any:
     """The sample's functions, checked and built as a candidate's would be."""
     language, text, cache_folder = Triton(), source(name, **dict(knobs)), Path(tempfile.mkdtemp())
-    for problem in (language.missing(), language.parse(text, name), language.policy(text, ())):
+    for problem in (language.missing(), language.parse(text, name), language.policy(text, sample_of(name).calls)):
         if problem is not None:
             raise AssertionError(f"{name}: {problem}")
     built = language.build(text, entry=name, target=CPU(), cache=cache_folder, timeout_s=10)
@@ -279,7 +285,7 @@ def product_shapes(name: str, size: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def attention_cases(name: str) -> Iterator[Case]:
     """Places around a block, heads that share and do not, dimensions around a tile; as many parts of a cache as programs."""
-    knobs: tuple[dict[str, Any], ...] = ({"block_q": 64, "block_k": 64}, {}) if name == "attention_causal" else ({"programs": 8}, {})
+    knobs: tuple[dict[str, Any], ...] = ({"block_q": 64, "block_k": 64}, {}) if name in PROMPTS else ({"programs": 8}, {})
     if name == "sdpa_mlp_decode":
         knobs = ({"programs": 8, "outs": 4, "depth": 64, "dot_depth": 64, "splits": 4, "block": 64},)
     sizes = [
@@ -307,13 +313,17 @@ def attention_cases(name: str) -> Iterator[Case]:
         yield f"axes {first} and {second} swapped", tuple(moved), FORMULAS[name], {}
 
 
+PROMPTS = ("attention_causal", "sdpa_mlp")
+
+
 def attention_inputs(name: str, batch: int, shared: int, group: int, length: int, dim: int) -> list[Any]:
-    if name == "attention_causal":
-        return [torch.randn(batch, heads, length, dim) for heads in (shared * group, shared, shared)]
-    token = [torch.randn(batch, heads, dim) for heads in (shared * group, shared, shared)]
-    inputs = [*token, *(torch.randn(batch, shared, length, dim) for _ in "kv"), max(0, length - 1 - batch)]
+    if name in PROMPTS:
+        inputs: list[Any] = [torch.randn(batch, heads, length, dim) for heads in (shared * group, shared, shared)]
+    else:
+        token = [torch.randn(batch, heads, dim) for heads in (shared * group, shared, shared)]
+        inputs = [*token, *(torch.randn(batch, shared, length, dim) for _ in "kv"), max(0, length - 1 - batch)]
     hidden = shared * group * dim
-    shapes = [(70, hidden), (70, hidden), (hidden, 70)] if name == "sdpa_mlp_decode" else []
+    shapes = [(70, hidden), (70, hidden), (hidden, 70)] if name.startswith("sdpa_mlp") else []
     return inputs + [torch.randn(shape) / shape[1] ** 0.5 for shape in shapes]
 
 
@@ -332,7 +342,8 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "attention_causal": attention.attention,
     "attention_decode": attention_decode,
     "sdpa_mlp_decode": sdpa_mlp_decode,
-    "factorisation_machine": recommendation.wukong_fm,
+    "sdpa_mlp": transformer.sdpa_mlp,
+    "factorisation_machine": lambda x, y: factorisation_machine(x, y),
     "conv1d_padded": convolutions.conv1d,
 }
 
@@ -363,13 +374,27 @@ def wide(value: Any) -> Any:
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def slope_of(output: torch.Tensor) -> torch.Tensor:
+    """A gradient of an output, the same in every dtype: of one number 1, else halves between -1 and 1."""
+    halves = torch.arange(output.numel()) % 5 / 2 - 1
+    return halves.view(output.shape).to(output.dtype) if output.ndim else torch.ones_like(output)
+
+
+def factorisation_machine(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The result, and the gradients of both inputs."""
+    x, y = x.requires_grad_(), y.requires_grad_()
+    out = recommendation.wukong_fm(x, y)
+    return out, *torch.autograd.grad(out, (x, y), slope_of(out))
+
+
 def outputs_of(name: str, inputs: tuple[Any, ...], knobs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     kernel = loaded(name, tuple(knobs.items()))
     outputs = kernel.call(*inputs)
     if name == "inverted_index":
         return (found_scores(outputs, inputs),)
     if kernel.backward is not None:
-        outputs = (outputs, kernel.backward(torch.ones((), dtype=outputs.dtype), *inputs))
+        gradients = kernel.backward(slope_of(outputs), *inputs)
+        outputs = (outputs, *(gradients if isinstance(gradients, tuple) else (gradients,)))
     return (*(outputs if isinstance(outputs, tuple) else (outputs,)), *(inputs[place] for place in MUTATED.get(name, ())))
 
 

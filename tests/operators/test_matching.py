@@ -93,8 +93,8 @@ def test_every_sample_matches_its_own_patterns(sample):
         assert sample.name in names, pattern.__name__
 
 
-def context(trace: Trace, nodes: tuple[Node, ...] = (), language: str = "cpp") -> Context:
-    spec = SimpleNamespace(name="my_norm", reference=SimpleNamespace(inputs=trace.inputs))
+def context(trace: Trace, nodes: tuple[Node, ...] = (), language: str = "cpp", allow: tuple[str, ...] = ()) -> Context:
+    spec = SimpleNamespace(name="my_norm", allow=allow, grad=(), reference=SimpleNamespace(inputs=trace.inputs))
     return Context(spec=spec, trace=trace, target="cpu", language=language, graph=Graph(nodes), sources={}, random=random.Random(0))
 
 
@@ -120,6 +120,12 @@ def test_a_reference_that_keeps_an_axis_is_not_served_by_a_sample_that_drops_it(
     for function, served in ((backward, ["rms_norm_backward"]), (summed, []), (kept, [])):
         trace = trace_function(function, (W, Y, X), names=("layer.weight", "x", "dy"))
         assert list(families(context(trace))) == served
+
+
+def test_a_sample_that_calls_the_library_serves_only_specs_that_allow_it():
+    sample = next(sample for sample in SAMPLES if sample.name == "sdpa_mlp")
+    trace = trace_function(sample.patterns[0], tuple(torch.randn(described.shape) for described in sample.example()))
+    assert [list(families(context(trace, language="triton", allow=allow))) for allow in ((), ("aten::mm",))] == [[], ["sdpa_mlp"]]
 
 
 def test_samples_drafts_the_default_first_and_then_settings_far_from_it():

@@ -58,11 +58,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, prelude: Path) -> Callable[.
     modules: dict[str, Any] = {}
 
     def build(name: str, entry: str | None = None) -> Any:
-        if name not in modules:
+        built_as, gradient = entry or name, entry == f"{name}_backward"
+        if built_as not in modules:
             sample = BY_NAME[name]
-            text = sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={})
-            modules[name] = compile_source(text, folder / name, prelude)
-        return torch_outputs(getattr(modules[name], entry or name))
+            text = sample.render("cpp", entry=name, inputs=INPUTS[name], constants=sample.constants, knobs={}, gradient=gradient)
+            modules[built_as] = compile_source(text, folder / built_as, prelude)
+        return torch_outputs(getattr(modules[built_as], built_as))
 
     return build
 
@@ -293,6 +294,17 @@ def test_the_factorisation_machine_agrees_at_every_size(built: Any, dtype: torch
         expect_close(kernel(x, y), pattern(*wide((x, y))), dtype)
         moved = (x.transpose(0, 2).contiguous().transpose(0, 2), y.repeat_interleave(2, -1)[..., ::2])
         expect_close(kernel(*moved), pattern(*wide((x, y))), dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_factorisation_machine_s_gradients_agree(built: Any, dtype: torch.dtype) -> None:
+    kernel, pattern = built("factorisation_machine", "factorisation_machine_backward"), BY_NAME["factorisation_machine"].patterns[0]
+    for batch, rows, dim, rank in [(0, 3, 4, 5), (3, 5, 7, 9), (1, 1, 1, 1), (2, 14, 33, 65), (2, 30, 100, 17)]:
+        slope, x, y = (torch.randn(batch, rows, size).to(dtype) for size in (rank, dim, rank))
+        leaves = [value.double().requires_grad_() for value in (x, y)]
+        expected = torch.autograd.grad(pattern(*leaves), leaves, slope.double())
+        for got, wanted in zip(kernel(slope, x, y), expected, strict=True):
+            expect_close(got, wanted, dtype)
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)

@@ -24,11 +24,11 @@ GROUPS = [
     ["factorisation_machine", "conv1d_padded"],
     ["personalised_feed_forward", "inverted_index"],
     ["conv2d_lines"],
-    ["attention_causal", "attention_decode", "sdpa_mlp_decode"],
+    ["attention_causal", "attention_decode", "sdpa_mlp_decode", "sdpa_mlp"],
 ]
 NEIGHBOURS = [  # compiled for sm_80 and sm_100 too
     *("rms_norm_backward", "embedding_bag", "personalised_feed_forward", "inverted_index", "conv2d_lines"),
-    *("attention_causal", "attention_decode", "sdpa_mlp_decode"),
+    *("attention_causal", "attention_decode", "sdpa_mlp_decode", "sdpa_mlp"),
 ]
 POINTERS = {
     torch.float32: "*fp32",
@@ -73,6 +73,10 @@ def inputs_of(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
             *(x.view(2, 16, 128), *[x[:4].view(2, 8, 128)] * 2, *[torch.zeros(2, 8, 256, 128, dtype=dtype)] * 2, 255),
             *(*[torch.zeros(512, 2048, dtype=dtype)] * 2, torch.zeros(2048, 512, dtype=dtype)),
         ),
+        "sdpa_mlp": (
+            *(x.view(1, 8, 4, 128), *[x[:2].view(1, 2, 4, 128)] * 2),
+            *(*[torch.zeros(64, 1024, dtype=dtype)] * 2, torch.zeros(1024, 64, dtype=dtype)),
+        ),
         "conv1d_padded": (x.view(2, 16, 128), vector[:384].view(8, 16, 3), vector[:8]),
         "conv2d_lines": (x.view(2, 1, 128, 16), vector[:384].view(8, 1, 3, 16), vector[:8]),
         "personalised_feed_forward": network(1, 8, 64, 192, dtype),
@@ -112,7 +116,7 @@ def compile_launches(
         kernel = loaded(name, tuple(knobs.items()))
         kernel.call(*inputs)
         if kernel.backward is not None:
-            kernel.backward(torch.zeros(()), *inputs)
+            kernel.backward(torch.zeros_like(inputs[1]) if name == "factorisation_machine" else torch.zeros(()), *inputs)
     return compiled
 
 

@@ -30,6 +30,7 @@ class Family:
     language: str
     entry: str
     inputs: tuple[str, ...]  # the reference's names
+    gradient: bool = False  # whether the spec asks for gradients
 
     @property
     def name(self) -> str:
@@ -55,6 +56,7 @@ class Family:
             constants=self.fit.constants,
             knobs=knobs,
             signature=named,
+            gradient=self.gradient,
         )
 
     def proposal(self, knobs: Mapping[str, Any], *, operator: str, parents: tuple[int, ...] = (), memory: str = "parent") -> Proposal:
@@ -74,12 +76,12 @@ class Family:
 
 
 def families(context: Context) -> dict[str, Family]:
-    """The samples that fit the reference and have a template in the context's language, by name."""
+    """The samples that fit the reference, have a template in the context's language and call nothing that the spec does not allow, by name."""
     spec, language = context.spec, context.language
     return {
-        fit.sample.name: Family(fit=fit, language=language, entry=spec.name, inputs=context.trace.inputs)
+        fit.sample.name: Family(fit=fit, language=language, entry=spec.name, inputs=context.trace.inputs, gradient=bool(spec.grad))
         for fit in _fits(context.trace)
-        if language in fit.sample.templates
+        if language in fit.sample.templates and set(fit.sample.calls) <= set(spec.allow)
     }
 
 

@@ -24,6 +24,7 @@ class Sample:
     ``patterns``: PyTorch formulas of the same function; a reference whose traced graph equals one of theirs is served.
     ``example``: descriptions of small inputs on which the patterns can be traced by themselves.
     ``constants``: the values that stand in the patterns where a reference has its own (an epsilon), by name.
+    ``calls``: library operators that its kernels call; a spec that does not allow them is not served.
     ``templates``: template file by language. ``knobs``: by language, the values of each knob; the first is the default.
     """
 
@@ -32,6 +33,7 @@ class Sample:
     patterns: tuple[Callable[..., Any], ...]
     example: Callable[[], tuple[Any, ...]]
     templates: Mapping[str, str]
+    calls: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
     knobs: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -48,11 +50,13 @@ class Sample:
         constants: Mapping[str, float],
         knobs: Mapping[str, Any],
         signature: tuple[str, ...] | None = None,
+        gradient: bool = False,
     ) -> str:
         """The kernel's source.
 
         ``entry``: the name of the entry function. ``inputs``: the argument names in the order of the *pattern's* parameters.
         ``signature``: the same names in the order of the reference's parameters, where that differs.
+        ``gradient``: with the function of the gradients, where the sample has one.
         ``constants``: real values by name. ``knobs``: values by name; a knob that is not given takes its default.
 
         Raises ``KeyError`` where the sample has no template in ``language``, ``ValueError`` on names or values it does not have.
@@ -66,6 +70,7 @@ class Sample:
             entry=entry,
             inputs=inputs,
             signature=signature or inputs,
+            gradient=gradient,
             constants=dict(constants),
             knobs=chosen,
             idea=self.idea,

@@ -1,4 +1,4 @@
-"""Attention followed by a SwiGLU MLP, as in Llama: one token, with caches that are written."""
+"""Attention followed by a SwiGLU MLP, as in Llama: whole prompts, and one token with caches that are written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ def _mlp(x: Any, gate: Any, up: Any, down: Any) -> Any:
     from torch.nn.functional import linear, silu
 
     return linear(silu(linear(x, gate)) * linear(x, up), down)
+
+
+def _prompt(q: Any, k: Any, v: Any, gate: Any, up: Any, down: Any) -> Any:
+    from torch.nn.functional import scaled_dot_product_attention
+
+    attended = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return _mlp(attended.transpose(1, 2).flatten(2), gate, up, down)
+
+
+def _prompt_example() -> tuple[Any, ...]:
+    shared, wide = Tensor(2, 2, 5, 3), Tensor(7, 12)
+    return Tensor(2, 4, 5, 3), shared, shared, wide, wide, Tensor(12, 7)
 
 
 def _decode(q: Any, k: Any, v: Any, k_cache: Any, v_cache: Any, position: int, gate: Any, up: Any, down: Any) -> Any:
@@ -29,6 +41,23 @@ def _decode_example() -> tuple[Any, ...]:
 
 
 SAMPLES = (
+    Sample(
+        name="sdpa_mlp",
+        idea="attention writes the heads of a place side by side; the large products are the library's, what is between them is one pass",
+        patterns=(_prompt,),
+        example=_prompt_example,
+        calls=("aten::mm",),
+        templates={"triton": "sdpa_mlp.py.jinja"},
+        knobs={
+            "triton": {
+                "block_q": (128, 64),
+                "block_k": (128, 64),
+                "num_warps": (8, 4),
+                "num_stages": (2, 3, 4),
+                "elements": (2048, 1024, 4096),
+            },
+        },
+    ),
     Sample(
         name="sdpa_mlp_decode",
         idea="caches and weights are read once for all that share them; the gate's product is made where both factors are",
