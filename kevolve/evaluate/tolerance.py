@@ -15,7 +15,8 @@ tensor below two axes). So an element near zero is judged by the scale of its ro
   does are allowed ``k`` times what the reference itself errs there, and ``e`` is taken from the others; where most rows are such, the
   output's values are not judged, and the draw is counted as excluded. Without the cap a reference that overflows would let zeros pass.
 - A tensor of few elements samples its own error badly: its error is raised by ``1 + 4 / elements`` and taken from a second, noisy run too.
-- Below the smallest normal number errors are steps, not ratios: ``step`` is added to what is allowed.
+- Below the smallest normal number errors are steps, not ratios: ``step`` is added to what is allowed. What computes in float32 may flush
+  what lies there to zero (``exp2`` on every GPU does), so that in float32 and bfloat16 the step is the smallest normal number.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import math
 from kevolve.spec.dtypes import DTYPES, DType
 
 FACTOR = 3.0  # k: the error of one honest implementation against another's
-_EXPONENTS = {"float64": -1074, "float32": -149, "bfloat16": -133, "float16": -24}  # of the smallest subnormal number
+_STEPS = {"float64": -1074, "float32": -126, "bfloat16": -126, "float16": -24}  # exponents of two
 
 
 def _spacings(dtype: DType) -> tuple[float, float]:
@@ -50,8 +51,8 @@ def most(output: str, coarsest: str, reduction: int, declared: float | None) -> 
 
 
 def step(dtype: str) -> float:
-    """The smallest positive number of ``dtype``."""
-    return math.ldexp(1.0, _EXPONENTS[dtype])
+    """What any result of ``dtype`` may differ by: its smallest positive number, or what float32 may be flushed to zero from."""
+    return math.ldexp(1.0, _STEPS[dtype])
 
 
 def few(error: float, elements: int) -> float:

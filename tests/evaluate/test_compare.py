@@ -196,6 +196,16 @@ def test_what_cancels_is_accepted_at_a_glance_and_what_is_wrong_is_looked_at_in_
         assert taken == seen
 
 
+def powers(x: torch.Tensor) -> torch.Tensor:
+    return torch.exp(x)
+
+
+def test_results_that_float32_flushes_to_zero_are_right_and_the_next_larger_are_not() -> None:
+    spec, x = spec_of(powers, matrix), torch.tensor([[-88.0], [-87.0]])  # about 6e-39 and 1.6e-38
+    assert judged(spec, (x,), torch.tensor([[0.0], [1.6458115e-38]])).passed
+    assert not judged(spec, (x,), torch.tensor([[0.0], [0.0]])).passed
+
+
 def test_an_index_given_twice_is_wrong() -> None:
     spec = spec_of(top2, matrix, compare={0: index_of(lambda x: x)})
     x = torch.tensor([[5.0, 5.0, 1.0]])

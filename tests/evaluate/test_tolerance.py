@@ -21,10 +21,15 @@ def test_the_floor_lies_below_the_cap(dtype: str, reduction: int) -> None:
     assert 0 < 4 * floor(dtype, reduction) <= cap(dtype, reduction)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_a_step_is_the_smallest_positive_number(dtype: str) -> None:
     assert float(torch.tensor(step(dtype), dtype=torch.float64).to(getattr(torch, dtype))) == step(dtype)
     assert float(torch.tensor(step(dtype) / 2.1, dtype=torch.float64).to(getattr(torch, dtype))) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_float32_may_flush_to_zero_is_a_step(dtype: str) -> None:
+    assert step(dtype) == torch.finfo(getattr(torch, dtype)).smallest_normal
 
 
 def test_the_reference_s_own_error_counts_between_floor_and_cap() -> None:
