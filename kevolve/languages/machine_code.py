@@ -88,7 +88,7 @@ def _sass(text: bytes) -> Iterator[tuple[str, int]]:
 
 def of_amdgcn(text: str) -> tuple[Instructions, dict[str, int]]:
     """The instructions of the text's kernel, and what its metadata say by name (``vgpr_count``, ``vgpr_spill_count`` …)."""
-    body = text.partition(".Lfunc_begin0:")[2].partition(".Lfunc_end0:")[0]
+    body = text.partition(".Lfunc_end0:")[0]  # only directives stand before it, with or without line information
     metadata = text.partition(".amdgpu_metadata")[2]
     return _counted(_amd(body)), {name: int(value) for name, value in _AMD_FIELD.findall(metadata)}
 
