@@ -16,7 +16,8 @@ tensor below two axes). So an element near zero is judged by the scale of its ro
   output's values are not judged, and the draw is counted as excluded. Without the cap a reference that overflows would let zeros pass.
 - A tensor of few elements samples its own error badly: its error is raised by ``1 + 4 / elements`` and taken from a second, noisy run too.
 - Below the smallest normal number errors are steps, not ratios: ``step`` is added to what is allowed. What computes in float32 may flush
-  what lies there to zero (``exp2`` on every GPU does), so that in float32 and bfloat16 the step is the smallest normal number.
+  what lies there to zero (``exp2`` on every GPU does; an exponential that multiplies by a power of two half as large loses the next
+  binade too), so that in float32 and bfloat16 the step is twice the smallest normal number.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import math
 from kevolve.spec.dtypes import DTYPES, DType
 
 FACTOR = 3.0  # k: the error of one honest implementation against another's
-_STEPS = {"float64": -1074, "float32": -126, "bfloat16": -126, "float16": -24}  # exponents of two
+_STEPS = {"float64": -1074, "float32": -125, "bfloat16": -125, "float16": -24}  # exponents of two
 
 
 def _spacings(dtype: DType) -> tuple[float, float]:
