@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kevolve.operators.samples.library import SAMPLES
-from tests.operators.interpreted import FLOATS, loaded, network
+from tests.operators.interpreted import FLOATS, loaded, network, source
 
 ROOT = Path(__file__).parents[2]
 NAMES = [sample.name for sample in SAMPLES if "triton" in sample.templates]
@@ -42,6 +42,15 @@ POINTERS = {
 def test_every_sample_has_a_triton_template() -> None:
     assert sorted(NAMES) == sorted(sample.name for sample in SAMPLES)
     assert sorted(NAMES) == sorted(name for group in GROUPS for name in group)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_no_helper_of_a_sample_has_the_name_of_an_operator_that_it_may_be_asked_for(sample: Any) -> None:
+    """The entry has the spec's name, and would stand in the helper's place."""
+    text = source(sample.name)
+    functions = set(re.findall(r"^def (\w+)", text, re.MULTILINE)) - {sample.name, f"{sample.name}_backward"}
+    operators = {name for file in (ROOT / "reference_ops").glob("*.py") for name in re.findall(r"^def (\w+)", file.read_text(), re.MULTILINE)}
+    assert functions & operators == set()
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0])
