@@ -47,9 +47,9 @@ def test_every_sample_has_a_triton_template() -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_no_helper_of_a_sample_has_the_name_of_an_operator_that_it_may_be_asked_for(sample: Any) -> None:
     """The entry has the spec's name, and would stand in the helper's place."""
-    text = source(sample.name)
-    functions = set(re.findall(r"^def (\w+)", text, re.MULTILINE)) - {sample.name, f"{sample.name}_backward"}
-    operators = {name for file in (ROOT / "reference_ops").glob("*.py") for name in re.findall(r"^def (\w+)", file.read_text(), re.MULTILINE)}
+    named = re.compile(r"^def (\w+)", re.MULTILINE)
+    functions = set(named.findall(source(sample.name))) - {sample.name, f"{sample.name}_backward"}
+    operators = {name for file in (ROOT / "reference_ops").glob("*.py") for name in named.findall(file.read_text())}
     assert functions & operators == set()
 
 
