@@ -19,7 +19,7 @@ _SUMS = {"sum", "mean", "prod", "var", "var_mean", "std", "std_mean", "linalg_ve
 _SUMS |= {"mse_loss", "l1_loss", "_native_batch_norm_legit", "native_batch_norm"}
 _POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d"}  # sums over a window: its sizes, not dimensions, follow the input
 _ADDS = _SUMS | _POOLS
-_HALF_TO_FLOAT = {"_softmax": 2, "_log_softmax": 2}  # position of an argument that only half-precision inputs accept
+HALF_TO_FLOAT = {"_softmax": 2, "_log_softmax": 2}  # position of an argument that only half-precision inputs accept
 
 
 class Lift(TorchDispatchMode):
@@ -50,12 +50,12 @@ class Lift(TorchDispatchMode):
         if parts is not None:
             with self:
                 return parts(*args, **(kwargs or {}))
-        name, is_view = _described(func)
+        name, is_view = described(func)
         lifted = [_lift(arg) for arg in args]
         if self._generator is not None:
             self._disturb(name, lifted)
-        if name in _HALF_TO_FLOAT:
-            lifted[_HALF_TO_FLOAT[name]] = False
+        if name in HALF_TO_FLOAT:
+            lifted[HALF_TO_FLOAT[name]] = False
         named = {key: _lift(value) for key, value in kwargs.items()} if kwargs else {}
         result = func(*lifted, **named)
         terms = _terms(name, lifted, result)
@@ -64,7 +64,7 @@ class Lift(TorchDispatchMode):
         if is_view:
             return result
         noise = self._noise * terms**0.5 if self._decompose else self._noise
-        return _map(lambda made: self._finish(made, noise), result)
+        return mapped(lambda made: self._finish(made, noise), result)
 
     def _finish(self, result: Any, noise: float) -> Any:
         if not isinstance(result, torch.Tensor) or not result.is_floating_point():
@@ -108,7 +108,7 @@ def rule(operator: Any) -> Callable[..., Any] | None:
 
 
 @functools.cache
-def _described(func: Any) -> tuple[str, bool]:
+def described(func: Any) -> tuple[str, bool]:
     """The operator's name, and whether its results may share memory with its arguments."""
     aliases = any(returned.alias_info is not None for returned in func._schema.returns)
     return func._schema.name.removeprefix("aten::"), aliases and not func._schema.is_mutable
@@ -129,7 +129,8 @@ def _lift(value: Any) -> Any:
     return value
 
 
-def _map(function: Callable[[Any], Any], result: Any) -> Any:
+def mapped(function: Callable[[Any], Any], result: Any) -> Any:
+    """``function`` of every result of an operator."""
     if isinstance(result, list | tuple):
         return type(result)([function(item) for item in result])
     return function(result)
@@ -137,7 +138,7 @@ def _map(function: Callable[[Any], Any], result: Any) -> Any:
 
 def terms(func: Any, args: Sequence[Any], result: Any) -> int:
     """How many terms one element of an operator's ``result`` sums; 1 for those that sum nothing."""
-    return _terms(_described(func)[0], list(args), result)
+    return _terms(described(func)[0], list(args), result)
 
 
 def _terms(name: str, args: list[Any], result: Any) -> int:

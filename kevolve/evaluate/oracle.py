@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from kevolve.evaluate.lifting import Lift, lift
 from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.rounding import Rounded, spacings
 from kevolve.evaluate.threads import threads_for
 from kevolve.evaluate.tolerance import FACTOR, few, most, step, tolerance
 from kevolve.spec.comparators import IndexOf
@@ -28,6 +30,7 @@ _FEW_RUNS, _MANY = 4, 1 << 20  # runs that measure the conditioning above so man
 _KEPT = 1 << 16  # elements up to which what is allowed is kept ready beside the oracle
 _FEW = 64  # outputs below which one native run says too little of the error: noisy runs are added
 _NOISY_INPUTS = 1 << 16
+_MAGNIFIED = 3.0  # times the output's own rounding: what the reference's roundings on the way must move it by to count
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,38 +271,88 @@ def conditioned(spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expecte
 
     The lifted reference is run on inputs moved by at most one spacing of the accumulation type, its operators rounding at random.
     What that moves an output by, honest kernels may differ by: ``ExpectedOutput.spread`` is ``look.spread`` times its root mean square
-    over runs and the row; of indices, that of each score by itself. Rows that are well conditioned stay as tight as they were. Only
-    asked for when a comparison fails. Large inputs have few runs in every look.
+    over runs and the row; of indices, that of each score by itself. Where the reference rounds between its operators (to bfloat16), an
+    honest kernel may too, and what that moves an output by counts as well where it is magnified on the way. Rows that are well
+    conditioned stay as tight as they were. Only asked for when a comparison fails. Large inputs have few runs in every look.
     """
     runs = _FEW_RUNS if _many(inputs) else look.runs
-    squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
+    seeds = [(draw.seed * LOOK.runs + number) % 2**63 for number in range(runs)]
     with threads_for(inputs), blame(spec, draw):
         call = resolve(spec.reference, draw.values)
         grads = grad_outputs(spec, draw, forward(spec, draw, inputs)) if spec.grad else ()
-        compared = {at: by for at, by in spec.compare.items() if isinstance(by, IndexOf)}
-        scored = {at: scores(by, inputs) for at, by in compared.items()}
-        for number in range(runs):
-            seed = (draw.seed * LOOK.runs + number) % 2**63
-            given = _moved(inputs, seed)
-            lifting = Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True)
-            with lifting:
-                moved = _call(spec, draw, call, given, _lifted(grads))[0]
-            for position, (output, found) in enumerate(zip(expected.outputs, moved, strict=True)):
-                square = None
-                if position in scored:
-                    again = scores(compared[position], given, lifting)
-                    square = (again - scored[position]).square_().nan_to_num_(nan=0.0, posinf=0.0)
-                elif output.oracle.is_floating_point() and found.shape == output.oracle.shape:
-                    square = _row_square(found - output.oracle)
-                if square is not None:
-                    held = squares[position]
-                    squares[position] = square if held is None else held.add_(square)
-    spreads = [None if square is None else square.div_(runs).sqrt_().mul_(look.spread) for square in squares]
+        spreads = _spreads(spec, draw, inputs, expected, [partial(_accumulated, spec, draw, call, inputs, grads, seed) for seed in seeds])
+        if _rounds(inputs):
+            between = _spreads(spec, draw, inputs, expected, [partial(_between, spec, draw, call, inputs, grads, seed) for seed in seeds])
+            spreads = [_added(output, *both) for output, *both in zip(expected.outputs, spreads, between, strict=True)]
     outputs = tuple(
-        replace(output, spread=_wider(output.spread, spread), allowed=None)
+        replace(output, spread=_wider(output.spread, None if spread is None else spread.mul_(look.spread)), allowed=None)
         for output, spread in zip(expected.outputs, spreads, strict=True)
     )
     return replace(expected, outputs=outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A run that is not exact: its outputs, and the inputs and mode for scores that an output indexes."""
+
+    outputs: Sequence[torch.Tensor]
+    inputs: Sequence[Any]
+    mode: Lift
+
+
+def _accumulated(spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any], seed: int) -> _Moved:
+    """Sums in another order, functions another honest way."""
+    given = _moved(inputs, seed)
+    mode = Lift(noise=_rounding(inputs) / 2, seed=seed % 2**32, decompose=True)
+    with mode:
+        return _Moved(_call(spec, draw, call, given, _lifted(grads))[0], given, mode)
+
+
+def _between(spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any], seed: int) -> _Moved:
+    """Rounded where the reference rounds."""
+    mode = Rounded(seed=seed % 2**32)
+    given = mode.lifted(inputs)
+    lifted = mode.lifted(grads)
+    with mode:
+        return _Moved(_call(spec, draw, call, given, lifted)[0], given, mode)
+
+
+def _rounds(inputs: Sequence[Any]) -> bool:
+    """Whether operators on these inputs round to less than they may accumulate in."""
+    coarsest = _coarsest(inputs)
+    return coarsest is not None and DTYPES[coarsest].eps > _rounding(inputs)
+
+
+def _spreads(
+    spec: Spec, draw: Draw, inputs: Sequence[Any], expected: Expected, runs: Sequence[Callable[[], _Moved]]
+) -> list[torch.Tensor | None]:
+    """By output, the root mean square over runs of how far they lie from the oracle: by row, of indices by score."""
+    squares: list[torch.Tensor | None] = [None] * len(expected.outputs)
+    compared = {at: by for at, by in spec.compare.items() if isinstance(by, IndexOf)}
+    scored = {at: scores(by, inputs) for at, by in compared.items()}
+    for run in runs:
+        moved = run()
+        for position, (output, found) in enumerate(zip(expected.outputs, moved.outputs, strict=True)):
+            square = None
+            if position in scored:
+                again = scores(compared[position], moved.inputs, moved.mode)
+                square = (again - scored[position]).square_().nan_to_num_(nan=0.0, posinf=0.0)
+            elif output.oracle.is_floating_point() and found.shape == output.oracle.shape:
+                square = _row_square(found - output.oracle)
+            if square is not None:
+                held = squares[position]
+                squares[position] = square if held is None else held.add_(square)
+    return [None if square is None else square.div_(len(runs)).sqrt_() for square in squares]
+
+
+def _added(output: ExpectedOutput, spread: torch.Tensor | None, between: torch.Tensor | None) -> torch.Tensor | None:
+    """``between`` too, where it is several times what rounding the output itself moves: elsewhere the tolerance has room for it."""
+    if spread is None or between is None:
+        return spread
+    if output.oracle.is_floating_point():
+        own = _row_square(spacings(output.oracle, output.dtype)).div_(6).sqrt_()  # up or down at random: a sixth of the squared spacing
+        between = torch.where(between > _MAGNIFIED * own, between, 0.0)
+    return spread.add_(between)
 
 
 def scores(comparator: IndexOf, inputs: Sequence[Any], mode: Lift | None = None) -> torch.Tensor:

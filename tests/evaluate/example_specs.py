@@ -49,6 +49,13 @@ def total(x: torch.Tensor) -> torch.Tensor:
     return x.sum(-1)
 
 
+def gated(x: torch.Tensor, mixed: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """A gated feed-forward layer on mixed features, rounded after every operator."""
+    linear = torch.nn.functional.linear
+    between = linear(x, mixed)
+    return linear(torch.nn.functional.silu(linear(between, gate)) * linear(between, up), down)
+
+
 def shifted(x: torch.Tensor) -> torch.Tensor:
     """What is much smaller than the shift is lost."""
     return (x + 4096.0) - 4096.0
