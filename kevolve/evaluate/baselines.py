@@ -243,11 +243,12 @@ def _compiler(workers: Workers, target: Target) -> Child:
 
 
 @contextmanager
-def _lent(kept: Callable[[], Child]) -> Iterator[Child]:
+def _lent(workers: Workers, target: Target, kept: Callable[[], Child]) -> Iterator[Child]:
     """A kept child, for one measurement at a time; it stays, and is ended where anything but the candidate fails."""
     child = _acquired(kept)
     try:
         yield child
+        _make_room(workers, target, child)
     except SideFailed as failed:
         if failed.side != CANDIDATE:
             child.close()
@@ -257,6 +258,18 @@ def _lent(kept: Callable[[], Child]) -> Iterator[Child]:
         raise
     finally:
         child.lent.release()
+
+
+def _make_room(workers: Workers, target: Target, child: Child) -> None:
+    """A child that waits for its next measurement keeps no great part of the device's memory from other processes."""
+    if child.closed:
+        return
+    try:
+        if child.call("time_crowds", deadline_s=START_S).fields["crowds"]:
+            with workers.holds.shared(target):
+                child.call("time_rest", deadline_s=START_S, seed=0)
+    except ChildFailed:  # what was measured stays
+        child.close()
 
 
 def _acquired(kept: Callable[[], Child]) -> Child:
@@ -308,9 +321,9 @@ def openers(
         COMPILE: lambda: templates.fork(spec, case, target=target, language=language, pool=pool),
     }
     if not getattr(target, "forks_after_use", True):
-        known[COMPILE] = lambda: _lent(lambda: templates.kept(spec, case, target=target, pool=pool))
+        known[COMPILE] = lambda: _lent(workers, target, lambda: templates.kept(spec, case, target=target, pool=pool))
         if not fresh:
-            known[EAGER] = lambda: _lent(lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool))
+            known[EAGER] = lambda: _lent(workers, target, lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool))
     unknown = [name for name in baselines if name not in known]
     if unknown:
         raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")

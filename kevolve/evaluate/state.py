@@ -51,6 +51,10 @@ class WorkerState:
         (found,) = self._marker
         return found
 
+    def crowds(self) -> bool:
+        """Whether this process holds so much of its device's memory that others may lack it."""
+        return bool(getattr(self.target, "crowds", bool)())
+
     def prepared(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs with ``constant=`` ones replaced by what the kernel's own preparation makes of them."""
         if not self.constant or self.loaded is None or self.loaded.prepare is None:

@@ -3,8 +3,8 @@
 Commands: ``time_inputs`` (the pool of contents), ``time_again`` (other buffers and contents), ``time_graph`` (capture calls),
 ``time_block`` (timed calls), ``time_replay`` (timed replays of captured ones), ``time_bound`` (calls for the judge's own clock),
 ``time_arena`` and ``time_delivered`` (calls whose every output is handed over), ``time_outputs`` (what a timed call returned),
-``time_compiler`` (import torch.compile, to fork from). Every call of a process has a number, counted from 0 over all its blocks since its
-contents began.
+``time_crowds`` and ``time_rest`` (memory given back until the next ``time_inputs``), ``time_compiler`` (import torch.compile, to fork
+from). Every call of a process has a number, counted from 0 over all its blocks since its contents began.
 """
 
 from __future__ import annotations
@@ -133,12 +133,24 @@ def _prepare_constants(state: WorkerState, session: Session) -> None:
 def _again(state: WorkerState, session: Session, arguments: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Any]:
     """Other buffers, other contents (``seed``), calls counted from 0: as good as another process."""
     assert isinstance(session.contents, Resident)
-    session.kept, session.replayed, session.last, session.graphs, session.constants = [], [], (), None, {}
-    session.contents.release(arguments["seed"])
-    state.target.reallocate(arguments["seed"])
+    _rest(state, session, arguments, fds)
     session.number, session.replay_number = 0, REPLAYED_FROM
     _prepare_constants(state, session)
     return {"calls": _settle(state, session)}
+
+
+def _crowds(state: WorkerState, _: Session, __: Mapping[str, Any], ___: tuple[int, ...]) -> dict[str, Any]:
+    """Whether other processes may lack the memory that this one holds, in use or not. Leaves the device alone."""
+    return {"crowds": state.crowds()}
+
+
+def _rest(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
+    """Give back what the calls so far took: buffers, outputs, captured calls."""
+    assert isinstance(session.contents, Resident)
+    session.kept, session.replayed, session.last, session.graphs, session.constants = [], [], (), None, {}
+    session.contents.release(arguments["seed"])
+    state.target.reallocate(arguments["seed"])
+    return {}
 
 
 def _graph(state: WorkerState, session: Session, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
@@ -308,6 +320,8 @@ def _outputs(state: WorkerState, session: Session, arguments: Mapping[str, Any],
 
 _COMMANDS = {
     "time_again": _again,
+    "time_crowds": _crowds,
+    "time_rest": _rest,
     "time_graph": _graph,
     "time_block": _block,
     "time_replay": _replay,

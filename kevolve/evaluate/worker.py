@@ -38,6 +38,7 @@ __all__ = ["WorkerState", "main", "serve"]
 
 _SOCKET_FD, _PROGRESS_FD = 3, 4
 _AT_ONCE, _BYTES_AT_ONCE = 64, 32 << 20  # calls that are not waited for one by one, and bytes of their outputs
+_LARGE = ("run", "rewrite", "warm", "judge")  # commands after which a device's memory may be full of what nothing uses any more
 _TRACEBACK_LINES = 6
 _LONGEST_MESSAGE = 4000
 
@@ -380,6 +381,8 @@ def serve(state: WorkerState) -> NoReturn:
         fds: tuple[int, ...] = ()
         try:
             reply, fds = _answer(state, message)
+            if message.fields["command"] in _LARGE and state.crowds():
+                state.target.reallocate(0)
         except Exception as error:  # noqa: BLE001  a candidate may raise anything; here, and only here, it becomes an answer
             reply = {"error": _failure(state, error)}
         close_all(message.fds)

@@ -89,7 +89,8 @@ class Target(Protocol):
       (None: not possible), so that calls need not be waited for one by one; ``fetch_all(tensors)``, many at once;
       ``stock(call, item)``, untimed calls until the allocator has what a block needs;
       ``capture(call, sets, batch) -> Replays`` (raises ``CaptureError``); ``reallocate(seed)``, which gives freed memory back, so that
-      the next buffers lie elsewhere; ``explain(message) -> str``, a device's error in words for the kernel's author.
+      the next buffers lie elsewhere; ``crowds()`` (False), whether this process holds so much of the device's memory that others may
+      lack it; ``explain(message) -> str``, a device's error in words for the kernel's author.
     """
 
     name: str

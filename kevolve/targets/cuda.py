@@ -35,6 +35,7 @@ _PROBE = Path(__file__).with_name("cuda_driver.py")
 _PROBE_S = 60.0
 _OLDEST = (7, 0)  # Triton's, and torch's wheels'
 _MEMORY_SHARE = 0.45  # of the device, for torch's allocations in one process: reference and candidate fit beside each other
+_CROWDED = 1 / 32  # of the device: what a process that waits may hold of it
 _SPACER_BYTES = 64 << 20
 _JUDGED_FROM = 1 << 21
 
@@ -255,6 +256,12 @@ class CUDA:
         torch.cuda.empty_cache()
         size = random.Random(seed).randrange(1, _SPACER_BYTES >> 9) << 9
         self._spacer = torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    def crowds(self) -> bool:
+        """Whether torch holds so much of the device's memory here, used or not, that other processes may lack it."""
+        import torch
+
+        return bool(torch.cuda.memory_reserved() > _CROWDED * torch.cuda.get_device_properties(0).total_memory)
 
     def time_block(self, call: Callable[..., Any], inputs: Sequence[tuple[Any, ...]]) -> tuple[BlockTimes, list[Any]]:
         """Time ``call(*item)`` as a user launches it, the device idle before and the cache cold; see ``cuda_clock``."""

@@ -13,6 +13,8 @@ from typing import Any
 from kevolve.targets import BlockPolicy, CaptureError
 from kevolve.targets.cpu import CPU
 
+CROWDED = 1 << 16
+
 
 class Attached(CPU):
     name = "attached"
@@ -23,6 +25,7 @@ class Attached(CPU):
     writes = ("/dev",)
     forks_after_use = False
     judges_from = 1 << 12
+    _captured = 0
     blocks = BlockPolicy(
         min_us=500.0,
         min_calls=3,
@@ -61,10 +64,16 @@ class Attached(CPU):
 
     def reallocate(self, seed: int) -> None:
         self.reallocated = seed
+        self._captured = 0
+
+    def crowds(self) -> bool:
+        """Once calls on inputs of so many elements were captured, until they are given back."""
+        return self._captured > CROWDED
 
     def capture(self, call: Callable[..., Any], sets: Sequence[tuple[Any, ...]], batch: int) -> Captured:
         if not sets[0][0].is_floating_point():
             raise CaptureError("integers cannot be captured")
+        self._captured = sets[0][0].numel()
         return Captured(call, sets, batch)
 
     def explain(self, message: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attached import Attached
+from attached import CROWDED, Attached
 
 from kevolve.evaluate import baselines, timing
 from kevolve.evaluate import scatter as scatter_module
@@ -297,9 +297,8 @@ def test_the_process_of_a_kernel_that_fails_is_not_kept(workers: Workers, folder
     assert kept == []
 
 
-def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_process_given_its_contents(
-    workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _commands(workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> set[tuple[str, str]]:
+    """Each command that a measurement sends, and how the device is held meanwhile. ``rows``: of a case that no other test has."""
     held, seen = ["nothing"], set()
     original = Child.call
 
@@ -322,13 +321,11 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
     monkeypatch.setattr(Child, "call", noted)
     for name in ("shared", "alone", "interruptible"):
         monkeypatch.setattr(workers.holds, name, holding(name))
-    case = replace(CASE, id="41", values={"rows": 41})  # another case than the tests before: its reference is made here
     with Templates(workers) as templates:
-        spec = _spec(folder)
         timing.measure(
             workers,
-            spec,
-            case,
+            _spec(folder),
+            replace(CASE, id=str(rows), values={"rows": rows}),
             _candidate("equal"),
             target=Attached(),
             baselines=("eager", "compile"),
@@ -336,7 +333,15 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
             pairs=3,
             seed=1,
         )
-    on_the_device = {"enter", "warm", "time_inputs", "time_graph", "time_again", "time_block", "time_replay", "time_bound", "time_outputs"}
+    return seen
+
+
+def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_process_given_its_contents(
+    workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _commands(workers, folder, monkeypatch, rows=41)
+    timed = {f"time_{part}" for part in ("inputs", "graph", "again", "block", "replay", "bound", "outputs", "rest")}
+    on_the_device = {"enter", "warm"} | timed
     assert {(command, holder) for command, holder in seen if command in on_the_device} == {
         ("enter", "shared"),
         ("warm", "interruptible"),
@@ -349,6 +354,13 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
         ("time_bound", "alone"),
         ("time_outputs", "alone"),
     }
+
+
+def test_a_kept_process_that_holds_much_memory_gives_it_back_when_it_has_been_measured(
+    workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _commands(workers, folder, monkeypatch, rows=CROWDED // 256 + 1)
+    assert {holder for command, holder in seen if command == "time_rest"} == {"shared"}
 
 
 def test_of_processes_for_the_scatter_none_stays_where_one_fails(workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
