@@ -34,7 +34,7 @@ BINARY = {
     "ge": (">=", COMPARED),
 }
 ONE_SIDED = frozenset({"sub", "div", "shl", "shr", "eq", "ne", "lt", "le", "gt", "ge"})  # a - (b - c) keeps its brackets
-CALLS = {name: f"tl.{name}" for name in "abs exp exp2 log log2 sqrt rsqrt sin cos erf sigmoid floor ceil".split()}
+CALLS = {name: f"tl.{name}" for name in "abs exp exp2 log log2 sin cos erf sigmoid floor ceil".split()}
 FUNCTIONS = {"round": "rounded", "trunc": "truncated", "sign": "sign_of", "pow": "power_of"} | {
     name: name for name in ("tanh", "expm1", "log1p")
 }
@@ -155,6 +155,8 @@ class Writer:
             return self._odd(value)
         if op == "reciprocal":
             return f"1.0 / {self.text(arguments[0], UNARY)}", TIMES
+        if op in ("sqrt", "rsqrt"):
+            return self._root(value)
         if op == "tan":
             return f"tl.sin({self.text(arguments[0])}) / tl.cos({self.text(arguments[0])})", TIMES
         if op in CALLS:
@@ -162,6 +164,12 @@ class Writer:
         if op in FUNCTIONS and (is_float(value.dtype) or op == "sign"):
             return f"{self._function(FUNCTIONS[op])}({', '.join(map(self.text, arguments))})", ATOM
         raise Unprintable(f"Triton: no way to write {op} of {value.dtype}")
+
+    def _root(self, value: Expression) -> tuple[str, int]:
+        """Rounded rightly in float32: ``tl.sqrt`` and ``tl.rsqrt`` are linked from the device's library, a third of a short compilation."""
+        name = "tl.sqrt_rn" if value.dtype == "float32" else "tl.sqrt"
+        root = f"{name}({self.text(value.arguments[0])})"
+        return (root, ATOM) if value.op == "sqrt" else (f"1.0 / {root}", TIMES)
 
     def _function(self, name: str) -> str:
         self.functions.add(name)
