@@ -233,7 +233,10 @@ class Bench:
         return built
 
     def _calibrated(self, subject: Subject, compared: Callable[[int], Any]) -> tuple[int, list[dict[str, float]]]:
-        """The extra work that slows the kernel down as wanted, and what was tried: by the secant through the two nearest."""
+        """The extra work that slows the kernel down as wanted, and what was tried: by the secant through the two nearest.
+
+        Where none comes near enough the looks scatter by more than that: a line through all of them says how much work it takes.
+        """
         tried: list[tuple[int, float]] = [(0, 0.0)]
         extra = subject.guess
         for _ in range(CALIBRATIONS):
@@ -241,11 +244,12 @@ class Bench:
             tried.append((extra, 1 / look.ratios[look.form].estimate - 1))
             best = min(tried[1:], key=lambda each: abs(each[1] - subject.planted))
             if abs(best[1] - subject.planted) < CLOSE * subject.planted:
-                break
+                return best[0], _tried(tried)
             below = max((each for each in tried if each[1] < subject.planted), key=lambda each: each[1])
             above = min((each for each in tried if each[1] >= subject.planted), key=lambda each: each[1], default=None)
             extra = _next(below, above, subject.planted)
-        return best[0], [{"extra": work, "slowdown": slowdown} for work, slowdown in tried[1:]]
+        slope = sum(work * slowdown for work, slowdown in tried) / sum(work**2 for work, _ in tried)
+        return max(1, round(subject.planted / slope)) if slope > 0 else best[0], _tried(tried)
 
     def _verdict(self, comparison: Any) -> dict[str, Any]:
         from kevolve.gate.paired import Untimed
@@ -270,6 +274,10 @@ class Bench:
             "reason": judged.reason,
             "seconds": time.perf_counter() - start,
         }
+
+
+def _tried(looks: list[tuple[int, float]]) -> list[dict[str, float]]:
+    return [{"extra": work, "slowdown": slowdown} for work, slowdown in looks[1:]]
 
 
 def _next(below: tuple[int, float], above: tuple[int, float] | None, wanted: float) -> int:
