@@ -346,12 +346,16 @@ def _spreads(
 
 
 def _added(output: ExpectedOutput, spread: torch.Tensor | None, between: torch.Tensor | None) -> torch.Tensor | None:
-    """``between`` too, where it is several times what rounding the output itself moves: elsewhere the tolerance has room for it."""
+    """``between`` too, where it is several times what rounding the output itself moves: elsewhere the tolerance has room for it.
+
+    Not so below the smallest normal number, where the tolerance is a single step.
+    """
     if spread is None or between is None:
         return spread
     if output.oracle.is_floating_point():
         own = _row_square(spacings(output.oracle, output.dtype)).div_(6).sqrt_()  # up or down at random: a sixth of the squared spacing
-        between = torch.where(between > _MAGNIFIED * own, between, 0.0)
+        small = row_scale(output.oracle) < torch.finfo(output.dtype).smallest_normal
+        between = torch.where((between > _MAGNIFIED * own) | small, between, 0.0)
     return spread.add_(between)
 
 

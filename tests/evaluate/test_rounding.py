@@ -107,3 +107,15 @@ def test_rows_in_which_nothing_is_magnified_stay_as_tight_as_they_were() -> None
     (wide,) = conditioned(spec, given, inputs, expect(spec, given, inputs)).outputs
     assert wide.spread is not None
     assert float((wide.spread / row_scale(wide.oracle)).max()) < 2**-8
+
+
+def test_below_the_smallest_normal_number_roundings_on_the_way_may_add_up_to_more_than_a_step() -> None:
+    spec, given = spec_of(gated, _gates), draw(rows=16, width=64, inner=16)
+    x, mixed, gate, up, down = (value.half() for value in materialise(spec, given))
+    inputs = x / 8, mixed / 8, gate / 64, up / 256, down / 256
+    expected = expect(spec, given, inputs)
+    smallest = 2.0**-24
+    found = (expected.outputs[0].oracle / smallest).round().add_(2.0).mul_(smallest).half()  # two steps off
+    assert not compare(spec, expected, (found,), inputs).passed
+    assert compare(spec, expected, (found,), inputs, draw=given).passed
+    assert not compare(spec, expected, (torch.zeros_like(found),), inputs, draw=given).passed
