@@ -239,11 +239,14 @@ def main() -> int:
     arguments = parser.parse_args()
     target = registry.load("targets", arguments.target)
     spec = collect(target.name)[arguments.spec]
-    figures = run(spec, spec.cases[: arguments.cases], arguments.count, target)
-    if arguments.kernelbench:
-        sources = [proposal.source for proposal in distinct(spec, arguments.count, target.name, target.languages[0])]
+    theirs = None
+    if arguments.kernelbench:  # first: a deadline then cuts what tells its rate as it goes
+        sources = [proposal.source for proposal in distinct(spec, arguments.kernelbench_count, target.name, target.languages[0])]
         values = spec.cases[0].values
-        theirs = kernelbench.rate(arguments.kernelbench, sources[: arguments.kernelbench_count], values["rows"], values["cols"])
+        theirs = kernelbench.rate(arguments.kernelbench, sources, values["rows"], values["cols"])
+        print(f"KernelBench: {theirs}", file=sys.stderr, flush=True)
+    figures = run(spec, spec.cases[: arguments.cases], arguments.count, target)
+    if theirs is not None:
         figures |= {"kernelbench": theirs, "times_kernelbench": round(figures["complete_per_minute"] / theirs["per_minute"], 1)}
     print(tabulate([(name, value) for name, value in figures.items()], headers=["figure", "value"]))
     if arguments.json:
