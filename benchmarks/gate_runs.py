@@ -1,7 +1,8 @@
 """Whole runs of ``pytest --kevolve-gate`` in a repository of kernels of about 5, 38 and 130 us on a GPU: exit codes and verdicts.
 
 Each run is a session of its own on a branch whose kernels' texts differ from the main branch's and do the same (``--planted``: are slowed
-by the extra work named, as ``gate_gpu.py`` calibrated it). ``python benchmarks/gate_runs.py --runs 20 --json runs.json``
+by the extra work named, as ``gate_gpu.py`` calibrated it). ``--at-once``: sessions side by side, each in a repository of its own, as jobs
+of a runner with one device are: they take turns with it. ``python benchmarks/gate_runs.py --runs 20 --at-once 4 --json runs.json``
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +43,32 @@ def main() -> None:
     parser.add_argument(
         "--planted", nargs="*", default=[], metavar="NAME=EXTRA", help="5=118 38=402 …: extra work by kernel; others as they were"
     )
+    parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no run after so long")
     parser.add_argument("--json", type=Path, help="write the results here, after every run")
     arguments = parser.parse_args()
     extra = {name: int(work) for name, _, work in (given.partition("=") for given in arguments.planted)}
-    end, found = time.monotonic() + arguments.seconds, []
-    with tempfile.TemporaryDirectory() as folder:
-        _repository(Path(folder), arguments.target)
-        for number in range(arguments.runs):
-            if time.monotonic() > end:
-                break
-            found.append(_run(Path(folder), arguments.target, number + 1, extra))
-            print(json.dumps({name: found[-1][name] for name in ("exit", "seconds", "verdicts")}), flush=True)
-            if arguments.json is not None:
-                arguments.json.write_text(json.dumps({"target": arguments.target, "extra": extra, "runs": found}, indent=1) + "\n")
+    end, found, lock = time.monotonic() + arguments.seconds, list[dict[str, Any]](), threading.Lock()
+    numbers = iter(range(1, arguments.runs + 1))
+
+    def sessions(folder: Path) -> None:
+        _repository(folder, arguments.target)
+        while time.monotonic() < end:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            run = _run(folder, arguments.target, number, extra)
+            with lock:
+                found.append(run)
+                print(json.dumps({name: run[name] for name in ("exit", "seconds", "verdicts")}), flush=True)
+                if arguments.json is not None:
+                    told = {"target": arguments.target, "extra": extra, "at_once": arguments.at_once, "runs": found}
+                    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.at_once) as pool:
+        for done in [pool.submit(sessions, Path(folder) / str(place)) for place in range(arguments.at_once)]:
+            done.result()
     print("exit codes", dict(Counter(run["exit"] for run in found)))
     print("verdicts", dict(Counter(f"{name} {verdict}" for run in found for name, verdict in run["verdicts"].items())))
 
@@ -62,6 +77,7 @@ def _repository(folder: Path, target: str) -> None:
     """The main branch, a folder a kernel, and the branch of the change."""
     from benchmarks.gate_gpu import CPU, GPU
 
+    folder.mkdir()
     _git(folder, "init", "-q")
     (folder / ".gitignore").write_text(".kevolve/\n__pycache__/\n.hypothesis/\nrecord.json\n")
     for subject in CPU if target == "cpu" else GPU:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kevolve.targets import Target
 
 BATCH_BYTES = 64 << 20  # inputs handed over at once
+_SHORT_DRAWS = 512  # of a call where timings wait for it to end: thousands of draws take half a second on a GPU
 SHRINK_S = 10.0
 _SHORT_SHRINK_S = 3.0  # where a trial's process has a device's context to make
 _REPEATED = 8  # draws of a batch that are run a second time
@@ -94,11 +95,12 @@ def check(
         plan.forget_huge()
 
 
-def foresee(plan: Plan) -> None:
+def foresee(plan: Plan, target: Target) -> None:
     """Compute what is expected of every batch but a draw beyond 2^31 elements; checks then need not. Raises ``ReferenceFailed``."""
     with one_thread():
         for batch in plan.batches(BATCH_BYTES):
-            plan.sheet(batch)
+            for part in _parts(target, batch):
+                plan.sheet(part)
 
 
 def _judge(run: _Run, plan: Plan, kept: Sequence[Draw]) -> Outcome:
@@ -256,10 +258,26 @@ def _bytes(inputs: Sequence[Any]) -> int:
 def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
     """The failing draws of the first batch that has any, and how many of it failed at least."""
     for batch in plan.batches(BATCH_BYTES):
-        failures = _run_batch(run, plan, batch)
+        failures: list[_Failure] = []
+        for part in _parts(run.target, batch):
+            failures += _run_batch(run, plan, part)
+            if len(failures) >= _REPORTED or not all(_goes_on(failure) for failure in failures):
+                break
         if failures:
-            return failures, len(failures)
+            return failures[:_REPORTED], min(len(failures), _REPORTED)
     return [], 0
+
+
+def _parts(target: Target, batch: Sequence[int]) -> Sequence[Sequence[int]]:
+    """A batch as it is called: at once, or in short calls where a timing of another candidate waits for each to end."""
+    if target.shares_cores:
+        return [batch]
+    return [batch[start : start + _SHORT_DRAWS] for start in range(0, len(batch), _SHORT_DRAWS)]
+
+
+def _goes_on(failure: _Failure) -> bool:
+    """Whether the child that failed so may be given more."""
+    return failure.outcome.status is Status.INCORRECT_NUMERICAL
 
 
 def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:

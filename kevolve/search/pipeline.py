@@ -151,7 +151,7 @@ class Pipeline:
     def _foresee(self, plan: Plan) -> None:
         """Compute what is expected while the first candidates are compiled."""
         with self._sharing(), contextlib.suppress(ReferenceFailed), self.workers.judging:  # the first check says so
-            foresee(plan)
+            foresee(plan, self.target)
 
     def _evaluated(self, proposal: Proposal, cores: int) -> Evaluated | Proposal:
         """Built, checked and, unless that must wait until nothing is compiled any more, timed."""

@@ -84,6 +84,30 @@ def test_all_failing_sizes_of_the_sweep_are_listed(judge: Judge) -> None:
     assert re.search(r"^\d\d draws of 2151 fail, in the sweep at cols = 37, 101, 165, 229, 293, 357, 421, 485, …$", outcome.message, re.M)
 
 
+def test_where_timings_wait_for_calls_they_are_short_and_the_same_sizes_are_listed(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def call(self: Child, command: str, **arguments: Any) -> Reply:
+        calls.extend([len(arguments["layout"])] if command == "run" else [])
+        return plain(self, command, **arguments)
+
+    plain = Child.call
+    monkeypatch.setattr(Child, "call", call)
+    at_once = judge("if (cols % 64 == 37) to[row * cols] += 0.5f;").message.splitlines()[-2]
+    assert max(calls) > 512
+    calls.clear()
+    monkeypatch.setattr(CPU, "shares_cores", False)
+    assert judge("if (cols % 64 == 37) to[row * cols] += 0.5f;").message.splitlines()[-2] == at_once
+    assert len(calls) > 4
+    assert max(calls) <= 512
+
+
+def test_a_crash_in_one_of_several_calls_ends_them(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CPU, "shares_cores", False)
+    outcome = judge("if (cols == 37) *(volatile int*)8 = 1;")
+    assert (outcome.status, json.loads(outcome.detail["draw"])["values"]["cols"]) == (Status.RUNTIME_ERROR, 37)
+
+
 def test_a_bug_in_a_layout_is_found_by_hypothesis_and_shrunk(judge: Judge) -> None:
     outcome = judge("if (pitch > cols) to[row * cols] += 0.5f;")
     found = json.loads(outcome.detail["draw"])

@@ -60,7 +60,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(pipeline, "build", lambda *_, **__: Candidate(name="k", language="cpp", entry="k", artifact=Path("k.so")))
     monkeypatch.setattr(pipeline, "check", check)
     monkeypatch.setattr(pipeline, "quick", quick)
-    monkeypatch.setattr(pipeline, "foresee", lambda plan: made.run("foresee", 0.3))
+    monkeypatch.setattr(pipeline, "foresee", lambda plan, target: made.run("foresee", 0.3))
     monkeypatch.setattr(pipeline, "architecture", lambda target: None)
     return made
 
@@ -98,7 +98,7 @@ def test_where_it_does_not_candidates_are_timed_while_others_are_checked(stages:
 
 
 def test_a_reference_that_fails_is_left_to_the_first_check_to_tell(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(plan: Any) -> None:
+    def fails(plan: Any, target: Any) -> None:
         raise ReferenceFailed("no", draw=Draw(values={}, seed=1))
 
     monkeypatch.setattr(pipeline, "foresee", fails)
