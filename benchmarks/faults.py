@@ -76,7 +76,7 @@ def spec_of() -> Spec:
     """The spec that all these kernels are of, with one case."""
     found = Reference(module=fault_reference.__name__, qualname="doubled", file=Path(fault_reference.__file__), inputs=("x",))
     case = Case(id="only", values={"n": SIZE})
-    given: dict[str, Any] = dict(vary={}, choices={}, cases=(case,), hash="")
+    given: dict[str, Any] = dict(vary={}, choices={}, cases=(case,), hash="", min_speedup=1e-3)  # it is to be right, not quick
     return Spec(name="doubled", nodeid="faults.py::test_doubled", folder=ROOT, describe=lambda n: (Tensor(n),), reference=found, **given)
 
 

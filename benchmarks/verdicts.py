@@ -2,7 +2,7 @@
 
 ``record`` times unchanged and slowed-down C++ kernels of about 5, 38 and 130 us on this CPU through the gate, in the format of
 ``benchmarks/gate_gpu.py``, and notes what else the machine did; ``resample`` takes such files (of any device) and simulates the rules
-as they are: seven pairs; in other processes as many again, and on a CPU up to eight times as many, while that leaves the verdict open; a
+as they are: seven pairs; in other processes as many again, and on a CPU up to 32 times as many, while that leaves the verdict open; a
 second look from the start; the scatter between processes; and what is said of two looks (``kevolve.gate.verdict``). Likewise an ordinary
 run against ``min_speedup``, which takes fourteen pairs at the most.
 
@@ -37,7 +37,8 @@ from kevolve.evaluate.outcome import Status
 from kevolve.evaluate.statistics import FEWEST_PAIRS, Interval, Shared, interval, student_quantile
 from kevolve.evaluate.statistics import undecided as open_verdict
 from kevolve.evaluate.statistics import verdict as ordinary_verdict
-from kevolve.gate.verdict import LAUNCHED, Finding, Look, Rules, judge, slower_forms, undecided
+from kevolve.gate.verdict import LAUNCHED, Finding, Look, Rules, judge, slower_forms, wants_more
+from kevolve.targets.cpu import CPU
 
 SLOWDOWNS = (0.01, 0.03, 0.05, 0.10, 0.15)
 FALSE_ALARMS, FOUND = 1e-3, 0.99  # what is asked: at most, at least
@@ -116,7 +117,7 @@ class Simulated:
         """A gate's look."""
         pairs = self.seven()
         look = self._read(pairs)
-        while self._may_go_on(pairs) and undecided(look, rules):
+        while wants_more(look, rules, first=FEWEST_PAIRS, extension=self.recorded.extension):
             pairs += self._more(len(pairs))
             look = self._read(pairs)
         return look
@@ -126,9 +127,6 @@ class Simulated:
         pairs = self.seven()
         found = self._interval(pairs, LAUNCHED)
         return self._interval(pairs + self.seven(), LAUNCHED) if open_verdict(found, asked) else found
-
-    def _may_go_on(self, pairs: Sequence[Pair]) -> bool:
-        return len(pairs) < FEWEST_PAIRS * self.recorded.extension
 
     def _more(self, count: int) -> list[dict[str, float]]:
         return [pair for _ in range(count // FEWEST_PAIRS) for pair in self.seven()]
@@ -254,7 +252,7 @@ def _part(row: Mapping[str, Any], scatter: Mapping[str, Any] | None, rng: random
         },
         wanted=row["wanted"],
         rebuilt=rebuilt,
-        extension=2 if scatter else 8,  # the targets': a host's pairs have processes of their own, and no scatter is measured
+        extension=2 if scatter else CPU.blocks.extension,  # a host's pairs have processes of their own, and no scatter is measured
         quiet=row.get("quiet", ""),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import time
@@ -26,6 +27,7 @@ def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...
     Returns ``count`` and ``skipped`` specialisations, ``problems`` of the compiler, ``launches`` (item, kernel, folder of the archive),
     and ``stopped``: why the entry went no further.
     """
+    gc.disable()  # a process that ends soon: collections took a twentieth of its time
     tempfile.tempdir = None  # found anew: the server may have looked for one, outside the scratch directory
     # Compilers are programs, so that programs may start; they and the candidate write beneath the scratch directory only.
     isolation = worker.confined(state, arguments, programs=True, devices=())

@@ -19,7 +19,7 @@ from kevolve.evaluate.runner import Block, Hack, PairPlan, SideFailed
 from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.series import Series
 from kevolve.evaluate.statistics import FEWEST_PAIRS
-from kevolve.gate.verdict import LAUNCHED, REPLAYED, Judgement, Look, Rules, judge, slower_forms, undecided
+from kevolve.gate.verdict import LAUNCHED, REPLAYED, Judgement, Look, Rules, judge, slower_forms, wants_more
 from kevolve.spec.spec import Case, Spec
 from kevolve.targets import Target
 
@@ -70,7 +70,7 @@ class Comparison:
         wanted = 1 if self.target.modelled else self.pairs
         try:
             series.run(wanted)
-            while series.pairs and self._may_go_on(series) and undecided(self._read(series), rules):
+            while series.pairs and self._wants_more(series, rules):
                 series.run(len(series.pairs))
         except SideFailed as failed:
             raise Untimed(f"the new kernel failed while it was timed: {failed.error.message}") from failed
@@ -84,8 +84,9 @@ class Comparison:
             raise Untimed(f"{overclaimed}; that proves nothing here: {starved}" if starved else overclaimed)
         return self._read(series)
 
-    def _may_go_on(self, series: Series) -> bool:
-        return not self.target.modelled and len(series.pairs) < self.pairs * self.target.blocks.extension
+    def _wants_more(self, series: Series, rules: Rules) -> bool:
+        extension = self.target.blocks.extension
+        return not self.target.modelled and wants_more(self._read(series), rules, first=self.pairs, extension=extension)
 
     def _series(self, rng: random.Random) -> Series:
         sides = {CANDIDATE: lambda: self._open(self.new), OLD: lambda: self._open(self.old)}

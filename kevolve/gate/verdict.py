@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from kevolve.evaluate.statistics import Interval
 
 LAUNCHED, REPLAYED = "launched", "replayed"
+_ANYHOW = 8  # times the first pairs: a look goes on beyond them only where it seems to see a slowdown
 
 
 class Finding(enum.Enum):
@@ -89,6 +90,16 @@ def slower_forms(look: Look, rules: Rules) -> list[str]:
 def undecided(look: Look, rules: Rules) -> bool:
     """Whether more pairs could change what is said: nothing is slower yet, and a slowdown beyond the allowance is not excluded."""
     return not slower_forms(look, rules) and look.ratios[look.form].low < rules.least
+
+
+def wants_more(look: Look, rules: Rules, *, first: int, extension: int) -> bool:
+    """Whether a look goes on: it is undecided, and has fewer than ``extension`` times its ``first`` pairs.
+
+    Noise about equal kernels is no reason for the last doublings: they are for an estimate that is slower by half the allowance or more.
+    """
+    if look.pairs >= first * extension or not undecided(look, rules):
+        return False
+    return look.pairs < first * _ANYHOW or look.ratios[look.form].estimate < 1 / (1 + rules.allowance / 2)
 
 
 def judge(looks: Sequence[Look], rules: Rules) -> Judgement:

@@ -33,6 +33,7 @@ from kevolve.spec.spec import Case, Draw, Spec
 from kevolve.targets import Target
 
 _TIMED_AT_ONCE = 3
+_AHEAD = 2  # compilations of one candidate at a time where many are compiled ahead: the first reaches the device in half the time
 _ON_DEVICE = 8  # candidates that have a context
 
 
@@ -86,7 +87,7 @@ class Pipeline:
     _timing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_TIMED_AT_ONCE), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_compiling", threading.Semaphore(max(1, self.jobs)))
+        object.__setattr__(self, "_compiling", threading.Semaphore(max(1, self.jobs // _AHEAD + 1)))
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[Evaluated]:
         """Evaluate ``proposals``; a refused one costs only the stages up to its refusal, one that the lab has evaluated nothing."""
@@ -96,7 +97,7 @@ class Pipeline:
         pool = ThreadPoolExecutor(max_workers=most + 1)
         try:
             foreseen = [pool.submit(self._foresee, self.plans[language]) for language in {proposal.language for proposal in proposals}]
-            cores = max(1, self.jobs // max(1, min(self.jobs, len(proposals))))  # of each candidate's own compilations
+            cores = max(min(_AHEAD, self.jobs), self.jobs // max(1, len(proposals)))  # of each candidate's own compilations
             for future in as_completed([pool.submit(self._evaluated, proposal, cores) for proposal in proposals]):
                 found = future.result()
                 if isinstance(found, Evaluated):

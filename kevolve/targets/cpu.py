@@ -52,7 +52,7 @@ class CPU:
         max_calls=1_000,
         warm_calls=3,
         cache="warm (inputs are rewritten before every call)",
-        extension=8,  # pairs scatter by 1% to 3%: seven tell a slowdown of 10%, fifty-six one of 3%
+        extension=32,  # pairs scatter by 1% to 3%: seven tell a slowdown of 10%, two hundred one of 3%
     )
 
     def missing(self) -> str | None:

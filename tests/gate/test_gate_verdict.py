@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from kevolve.evaluate.statistics import Interval, Shared, interval
-from kevolve.gate.verdict import LAUNCHED, REPLAYED, Finding, Look, Rules, finding, judge, slower_forms, undecided
+from kevolve.gate.verdict import LAUNCHED, REPLAYED, Finding, Look, Rules, finding, judge, slower_forms, undecided, wants_more
 
 RULES = Rules()
 SAME = Interval(estimate=1.0, low=0.99, high=1.01)
@@ -81,6 +82,26 @@ def test_more_pairs_are_asked_for_only_where_they_could_change_the_verdict() -> 
     assert not undecided(look(launched=SLOW), RULES)
     assert undecided(look(launched=WIDE), RULES)
     assert undecided(look(launched=Interval(estimate=0.97, low=0.95, high=0.985)), RULES)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "pairs", "more"),
+    [
+        (WIDE, 7, True),
+        (WIDE, 28, True),
+        (WIDE, 56, False),  # noise about equal kernels
+        (Interval(estimate=0.97, low=0.95, high=0.985), 56, True),  # 3% slower, and not beyond doubt yet
+        (Interval(estimate=0.97, low=0.95, high=0.985), 112, True),
+        (Interval(estimate=0.97, low=0.95, high=0.985), 224, False),
+        (Interval(estimate=0.995, low=0.95, high=1.02), 56, False),
+        (SAME, 7, False),
+        (SLOW, 7, False),
+    ],
+)
+def test_the_last_doublings_are_for_what_seems_to_be_a_slowdown(ratio: Interval, pairs: int, more: bool) -> None:
+    made = replace(look(launched=ratio), pairs=pairs)
+    assert wants_more(made, RULES, first=7, extension=32) is more
+    assert not wants_more(made, RULES, first=7, extension=1)
 
 
 def simulated(rng: random.Random, *, slowdown: float, pair: float, process: float, shared: bool) -> Finding:
