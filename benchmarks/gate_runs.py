@@ -8,6 +8,7 @@ of a runner with one device are: they take turns with it. ``python benchmarks/ga
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -49,14 +50,12 @@ def main() -> None:
     arguments = parser.parse_args()
     extra = {name: int(work) for name, _, work in (given.partition("=") for given in arguments.planted)}
     end, found, lock = time.monotonic() + arguments.seconds, list[dict[str, Any]](), threading.Lock()
-    numbers = iter(range(1, arguments.runs + 1))
+    numbers = iter(range(1, arguments.runs + 1))  # of all threads: `next` of a range's iterator is one step
 
-    def sessions(folder: Path) -> None:
+    def sessions(folder: Path, most: int = arguments.runs) -> None:
         _repository(folder, arguments.target)
-        while time.monotonic() < end:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
+        for number in itertools.islice(numbers, most):
+            if time.monotonic() > end:
                 return
             run = _run(folder, arguments.target, number, extra)
             with lock:
@@ -67,6 +66,7 @@ def main() -> None:
                     arguments.json.write_text(json.dumps(told, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.at_once) as pool:
+        sessions(Path(folder) / "first", 1)  # alone: what is measured once of a device is kept for all after it
         for done in [pool.submit(sessions, Path(folder) / str(place)) for place in range(arguments.at_once)]:
             done.result()
     print("exit codes", dict(Counter(run["exit"] for run in found)))

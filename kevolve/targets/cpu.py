@@ -53,6 +53,7 @@ class CPU:
         warm_calls=3,
         cache="warm (inputs are rewritten before every call)",
         extension=32,  # pairs scatter by 1% to 3%: seven tell a slowdown of 10%, two hundred one of 3%
+        looks=3,  # pairs of the same minute shift together, which an interval over pairs does not see
     )
 
     def missing(self) -> str | None:

@@ -88,7 +88,7 @@ class Fake:
         return Measurement(outcome=outcome, speedup=speedup, method="pairs", pairs=len(series.pairs))
 
 
-def measured(*, modelled: bool = False, after: Reading | None = None, host: bool = True) -> Measurement:
+def measured(*, modelled: bool = False, after: Reading | None = None, host: bool = True, looks: int = 2) -> Measurement:
     spec = Spec(
         name="softmax",
         nodeid="t.py::test_softmax",
@@ -101,9 +101,9 @@ def measured(*, modelled: bool = False, after: Reading | None = None, host: bool
         hash="",
         min_speedup=1.0,
     )
-    blocks = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none")
+    blocks = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", looks=looks)
     target: Any = SimpleNamespace(name="fake", unmeasured=lambda _: None, modelled=modelled, blocks=blocks, shares_cores=host)
-    readings = iter([CALM, after or replace(CALM, at=10.0)] * 2)
+    readings = iter([CALM, after or replace(CALM, at=10.0)] * 3)
     one = Candidate(name="one", language="cpp", entry="one", callable="torch:softmax")
     case = Case(id="1", values={"rows": 1})
     return timing.measure(
@@ -141,6 +141,28 @@ def test_what_is_too_slow_twice_fails_with_the_second_look_s_figures(monkeypatch
     )
     assert found.speedup["eager"].estimate == pytest.approx(0.857, abs=1e-3)
     assert found.outcome.detail["first_look"]["estimate"] == pytest.approx(0.901, abs=1e-3)
+
+
+def test_where_pairs_shift_together_what_is_too_slow_by_little_must_be_so_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch, [SLOW, SLOW, EQUAL])
+    found = measured(looks=3)
+    assert (fake.fresh, found.outcome.status) == ([False, True, True], Status.PASSED)
+    assert found.outcome.message == "a first look said too slow, 0.901x [0.895, 0.907], which fresh processes did not confirm"
+    Fake(monkeypatch, [SLOW, SLOW, SLOW])
+    found = measured(looks=3)
+    assert found.outcome.status is Status.TOO_SLOW
+    was = "0.901x [0.895, 0.907]"
+    assert (
+        found.outcome.message == f"0.901x over eager [0.895, 0.907], expected at least 1x; 3 times: {was} and {was} in the processes before"
+    )
+    assert found.method == "pairs; the last of three looks, in fresh processes"
+
+
+def test_what_is_far_too_slow_needs_no_third_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = [ratio - 0.5 for ratio in SLOW]
+    fake = Fake(monkeypatch, [far, far])
+    assert measured(looks=3).outcome.status is Status.TOO_SLOW
+    assert fake.fresh == [False, True]
 
 
 def test_what_fresh_processes_do_not_confirm_passes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
