@@ -8,6 +8,7 @@ cache keys are therefore those of the real launch. Works with Triton 3.6 and 3.9
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -195,7 +196,7 @@ class Compiler:
         """In a process of its own: one line of JSON a kernel."""
         for key in keys:
             if time.monotonic() < deadline:
-                write(json.dumps([key, asdict(_result(self._compilations[key].compile))]) + "\n")
+                write(json.dumps([key, asdict(_result(self._compilations[key].compile, self._folder))]) + "\n")
         write("null\n")
 
     @property
@@ -257,11 +258,11 @@ def _collected(keys: Sequence[str], pid: int, reader: int) -> dict[str, _Result]
     return results
 
 
-def _result(compile_kernel: Callable[[], Any]) -> _Result:
+def _result(compile_kernel: Callable[[], Any], folder: Path) -> _Result:
     """One kernel compiled, and where this Triton builds a launcher for each signature (3.6), that too."""
     try:
         kernel = compile_kernel()
-        _launcher(kernel)
+        build_launcher(kernel, folder)
     except Exception as error:  # noqa: BLE001  a compiler raises many things; each becomes a result
         return _Result(kind=type(error).__name__, error=str(error)[:_LONGEST], disturbed=isinstance(error, OSError))
     folders = sorted({Path(path).parent.name for path in kernel.metadata_group.values()})
@@ -273,15 +274,19 @@ def _passed_over(compilation: _Compilation, kind: str) -> bool:
     return compilation.tuned and kind in ("OutOfResources", "CompileTimeAssertionFailure", "PTXASError")
 
 
-def _launcher(kernel: Any) -> None:
-    """Build the launcher, where the driver's library is here to link it with."""
+def build_launcher(kernel: Any, folder: Path) -> None:
+    """Build the launcher, where the driver's library is here to link it with, unless one of the processes of ``folder`` has begun to.
+
+    All kernels of a signature have the same. What is not built here is built at the launch, which says too why it cannot be.
+    """
     from triton.backends.nvidia import driver
 
     if not hasattr(driver, "make_launcher") or kernel.metadata.target.backend != _DEVICE:
         return
-    with suppress(
-        AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError
-    ):  # the launch builds it then, and says why it cannot
+    signature = repr([*map(str, kernel.src.signature.values()), getattr(kernel.metadata, "tensordesc_meta", None)])
+    begun = folder / f"launcher-{hashlib.sha256(signature.encode()).hexdigest()[:24]}"
+    with suppress(AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError):
+        os.close(os.open(begun, os.O_CREAT | os.O_EXCL))
         driver.library_dirs()
         driver.CudaLauncher(kernel.src, kernel.metadata)
 

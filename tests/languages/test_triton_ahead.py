@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from kevolve.languages import BuildError, CompilesAhead
 from kevolve.languages.cubin import BadCubin, usage
 from kevolve.languages.occupancy import LIMITS, occupancy
 from kevolve.languages.triton import Triton
+from kevolve.languages.triton_ahead import build_launcher
 from kevolve.languages.triton_binaries import BadArchive, binaries, unpack
 
 HERE = Path(__file__).parent
@@ -99,6 +101,20 @@ def test_a_real_launch_finds_them_too(tmp_path: Path) -> None:
         pytest.skip("no GPU")
     artifact = compiled(tmp_path, "sm" + "".join(capability))
     assert json.loads(python(str(HERE / "launches.py"), str(artifact), "device", folder=tmp_path)) == [4, 4]
+
+
+def test_a_launcher_is_built_once_for_all_kernels_of_a_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton.backends.nvidia import driver
+
+    built: list[list[str]] = []
+    monkeypatch.setattr(driver, "make_launcher", None, raising=False)
+    monkeypatch.setattr(driver, "library_dirs", list)
+    monkeypatch.setattr(driver, "CudaLauncher", lambda source, _: built.append([*source.signature.values()]))
+    metadata = SimpleNamespace(target=SimpleNamespace(backend="cuda"))
+    floats, halves = ({"x": kind, "cols": "i32"} for kind in ("*fp32", "*fp16"))
+    for signature in (floats, halves, floats, halves):
+        build_launcher(SimpleNamespace(src=SimpleNamespace(signature=signature), metadata=metadata), tmp_path)
+    assert built == [["*fp32", "i32"], ["*fp16", "i32"]]
 
 
 def test_the_needs_of_the_timed_case_are_told(artifact: Path) -> None:
