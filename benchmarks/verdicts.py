@@ -39,6 +39,7 @@ from kevolve.evaluate.statistics import undecided as open_verdict
 from kevolve.evaluate.statistics import verdict as ordinary_verdict
 from kevolve.evaluate.timing import LITTLE
 from kevolve.gate.verdict import LAUNCHED, Finding, Look, Rules, judge, slower_forms, wants_more
+from kevolve.targets import BlockPolicy
 from kevolve.targets.cpu import CPU
 from kevolve.targets.cuda import CUDA
 
@@ -57,8 +58,7 @@ class Recorded:
     shared: Mapping[str, Shared]
     verdicts: Mapping[str, int]  # of the real runs
     wanted: float
-    extension: int = 2  # these two: see ``BlockPolicy``
-    looks: int = 2
+    policy: BlockPolicy = CUDA.blocks
     rebuilt: bool = False  # pairs made from intervals: their own were not kept
     quiet: str = ""
 
@@ -120,7 +120,7 @@ class Simulated:
         """A gate's look."""
         pairs = self.seven()
         look = self._read(pairs)
-        while wants_more(look, rules, first=FEWEST_PAIRS, extension=self.recorded.extension):
+        while wants_more(look, rules, first=FEWEST_PAIRS, policy=self.recorded.policy):
             pairs += self._more(len(pairs))
             look = self._read(pairs)
         return look
@@ -166,7 +166,7 @@ def run_says(simulated: Simulated, asked: float = 1.0) -> Finding:
         found, looks = simulated.speedup(asked), looks + 1
         if ordinary_verdict(found, asked) is not Status.TOO_SLOW:
             return Finding.SAME
-        if looks >= (simulated.recorded.looks if found.high > LITTLE * asked else 2):
+        if looks >= (simulated.recorded.policy.looks if found.high > LITTLE * asked else 2):
             return Finding.SLOWER
 
 
@@ -259,8 +259,7 @@ def _part(row: Mapping[str, Any], scatter: Mapping[str, Any] | None, rng: random
         },
         wanted=row["wanted"],
         rebuilt=rebuilt,
-        extension=policy.extension,
-        looks=policy.looks,
+        policy=policy,
         quiet=row.get("quiet", ""),
     )
 

@@ -85,8 +85,7 @@ class Comparison:
         return self._read(series)
 
     def _wants_more(self, series: Series, rules: Rules) -> bool:
-        extension = self.target.blocks.extension
-        return not self.target.modelled and wants_more(self._read(series), rules, first=self.pairs, extension=extension)
+        return not self.target.modelled and wants_more(self._read(series), rules, first=self.pairs, policy=self.target.blocks)
 
     def _series(self, rng: random.Random) -> Series:
         sides = {CANDIDATE: lambda: self._open(self.new), OLD: lambda: self._open(self.old)}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kevolve.evaluate.statistics import Interval
+from kevolve.targets import BlockPolicy
 
 LAUNCHED, REPLAYED = "launched", "replayed"
 _ANYHOW = 8  # times the first pairs: a look goes on beyond them only where it seems to see a slowdown
@@ -92,12 +93,15 @@ def undecided(look: Look, rules: Rules) -> bool:
     return not slower_forms(look, rules) and look.ratios[look.form].low < rules.least
 
 
-def wants_more(look: Look, rules: Rules, *, first: int, extension: int) -> bool:
-    """Whether a look goes on: it is undecided, and has fewer than ``extension`` times its ``first`` pairs.
+def wants_more(look: Look, rules: Rules, *, first: int, policy: BlockPolicy) -> bool:
+    """Whether a look goes on: it is undecided, and has fewer than ``policy.extension`` times its ``first`` pairs.
 
     Noise about equal kernels is no reason for the last doublings: they are for an estimate that is slower by half the allowance or more.
+    What is not slower is not said of fewer than ``policy.least`` times the first pairs.
     """
-    if look.pairs >= first * extension or not undecided(look, rules):
+    if look.pairs < first * policy.least and not slower_forms(look, rules):
+        return True
+    if look.pairs >= first * policy.extension or not undecided(look, rules):
         return False
     return look.pairs < first * _ANYHOW or look.ratios[look.form].estimate < 1 / (1 + rules.allowance / 2)
 

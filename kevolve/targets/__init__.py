@@ -38,6 +38,7 @@ class BlockPolicy:
     sets_bytes: int = 1 << 32  # the most that all sets together hold
     answered: int | None = None  # pairs in which outputs of the candidate's timed calls are asked for; None: every one, and of every side
     bound_us: float = 10.0  # how much longer than it claims a call may take by the judge's clock: what the host adds to it
+    least: int = 1  # times the pairs of a first look without which a gate does not say that a kernel is no slower
     extension: int = 2  # times as many pairs as a first look has, at the most, where a gate's verdict stays open
     looks: int = 2  # that must all say "too slow"; a third only where the kernel is slower than asked by little
     trim: float = 0.0  # the share of a block's shortest and of its longest times that does not count

@@ -52,6 +52,7 @@ class CPU:
         max_calls=1_000,
         warm_calls=3,
         cache="warm (inputs are rewritten before every call)",
+        least=2,  # seven pairs last two seconds, which one disturbance may fill
         extension=32,  # pairs scatter by 1% to 3%: seven tell a slowdown of 10%, two hundred one of 3%
         looks=3,  # pairs of the same minute shift together, which an interval over pairs does not see
     )

@@ -10,6 +10,7 @@ import pytest
 
 from kevolve.evaluate.statistics import Interval, Shared, interval
 from kevolve.gate.verdict import LAUNCHED, REPLAYED, Finding, Look, Rules, finding, judge, slower_forms, undecided, wants_more
+from kevolve.targets import BlockPolicy
 
 RULES = Rules()
 SAME = Interval(estimate=1.0, low=0.99, high=1.01)
@@ -100,8 +101,16 @@ def test_more_pairs_are_asked_for_only_where_they_could_change_the_verdict() -> 
 )
 def test_the_last_doublings_are_for_what_seems_to_be_a_slowdown(ratio: Interval, pairs: int, more: bool) -> None:
     made = replace(look(launched=ratio), pairs=pairs)
-    assert wants_more(made, RULES, first=7, extension=32) is more
-    assert not wants_more(made, RULES, first=7, extension=1)
+    policy = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", extension=32)
+    assert wants_more(made, RULES, first=7, policy=policy) is more
+    assert not wants_more(made, RULES, first=7, policy=replace(policy, extension=1))
+
+
+def test_what_is_not_slower_is_said_of_as_many_pairs_as_the_policy_wants_at_the_least() -> None:
+    policy = BlockPolicy(min_us=1.0, min_calls=1, max_calls=1, warm_calls=0, cache="none", least=2)
+    assert wants_more(look(launched=FAST), RULES, first=7, policy=policy)
+    assert not wants_more(look(launched=SLOW), RULES, first=7, policy=policy)
+    assert not wants_more(replace(look(launched=FAST), pairs=14), RULES, first=7, policy=policy)
 
 
 def simulated(rng: random.Random, *, slowdown: float, pair: float, process: float, shared: bool) -> Finding:
