@@ -277,13 +277,15 @@ def _passed_over(compilation: _Compilation, kind: str) -> bool:
 def build_launcher(kernel: Any, folder: Path) -> None:
     """Build the launcher, where the driver's library is here to link it with, unless one of the processes of ``folder`` has begun to.
 
-    All kernels of a signature have the same. What is not built here is built at the launch, which says too why it cannot be.
+    All kernels of a signature have the same, whatever their pointers point to. What is not built here is built at the launch, which says
+    too why it cannot be.
     """
     from triton.backends.nvidia import driver
 
     if not hasattr(driver, "make_launcher") or kernel.metadata.target.backend != _DEVICE:
         return
-    signature = repr([*map(str, kernel.src.signature.values()), getattr(kernel.metadata, "tensordesc_meta", None)])
+    kinds = ["*" if str(kind).startswith("*") else str(kind) for kind in kernel.src.signature.values()]
+    signature = repr([*kinds, getattr(kernel.metadata, "tensordesc_meta", None)])
     begun = folder / f"launcher-{hashlib.sha256(signature.encode()).hexdigest()[:24]}"
     with suppress(AssertionError, ImportError, OSError, RuntimeError, subprocess.SubprocessError):
         os.close(os.open(begun, os.O_CREAT | os.O_EXCL))

@@ -111,10 +111,10 @@ def test_a_launcher_is_built_once_for_all_kernels_of_a_signature(tmp_path: Path,
     monkeypatch.setattr(driver, "library_dirs", list)
     monkeypatch.setattr(driver, "CudaLauncher", lambda source, _: built.append([*source.signature.values()]))
     metadata = SimpleNamespace(target=SimpleNamespace(backend="cuda"))
-    floats, halves = ({"x": kind, "cols": "i32"} for kind in ("*fp32", "*fp16"))
-    for signature in (floats, halves, floats, halves):
-        build_launcher(SimpleNamespace(src=SimpleNamespace(signature=signature), metadata=metadata), tmp_path)
-    assert built == [["*fp32", "i32"], ["*fp16", "i32"]]
+    for kinds in (("*fp32", "i32"), ("*fp16", "i32"), ("*fp32", "constexpr"), ("*fp32", "i32")):
+        source = SimpleNamespace(signature=dict(zip("xn", kinds, strict=True)))
+        build_launcher(SimpleNamespace(src=source, metadata=metadata), tmp_path)
+    assert built == [["*fp32", "i32"], ["*fp32", "constexpr"]]
 
 
 def test_the_needs_of_the_timed_case_are_told(artifact: Path) -> None:
