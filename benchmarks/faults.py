@@ -1,9 +1,9 @@
 """Every fault a kernel can make on the CPU, and kill -9 at random moments: nothing hangs, nothing is lost, the next figures are as before.
 
-After each fault a correct kernel is judged and timed again. ``--kills``: of the candidate's child or of the fork server, in the middle of
-an evaluation. ``--runs``: of a whole search under pytest, judge and all, each time begun again.
+Before and after each fault a correct kernel is judged and timed; ``--rounds``: how often. ``--kills``: of the candidate's child or of the
+fork server, in the middle of an evaluation. ``--runs``: of a whole search under pytest, judge and all, each time begun again.
 
-Usage: ``python -m benchmarks.faults [--kills 100] [--runs 10] [--json PATH]``. GPU: ``faults_gpu``; searches: ``killed``.
+Usage: ``python -m benchmarks.faults [--rounds 5] [--kills 100] [--runs 10] [--json PATH]``. GPU: ``faults_gpu``; searches: ``killed``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,7 @@ from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Limits, ServerFailed, Workers
 from kevolve.evaluate.plan import of_draws
+from kevolve.evaluate.statistics import Interval, interval
 from kevolve.evaluate.timing import measure
 from kevolve.languages.cpp import Cpp
 from kevolve.spec.inputs import Tensor
@@ -57,6 +59,7 @@ FAULTS = (
 )
 SIZE = 1 << 16
 DEADLINE_S = 20.0
+FAULTS_LIMITS = Limits(memory_bytes=4 << 30)  # fresh memory comes at less than a gigabyte a second: it shall end before the deadline
 INNOCENT = ("RUNTIME_ERROR", "NOT_MEASURED", "environment")  # what may be said of a correct kernel whose process was killed
 SEARCHED = """
 import kevolve, pytest, torch
@@ -154,21 +157,44 @@ def bench(
         yield Bench(workers=workers, target=target, library=library, pairs=pairs, sizes=sizes)
 
 
-def faults(made: Bench, names: tuple[str, ...] = FAULTS) -> list[dict[str, Any]]:
-    """Each fault, and the correct kernel's time after it beside those before all of them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What became of each fault; ``ratios``: the correct kernel's time after one over that before it, by fault and round."""
+
+    rows: Sequence[Mapping[str, Any]]
+    ratios: Mapping[str, Sequence[float]]
+    failed_after: tuple[str, ...]
+
+    @property
+    def change(self) -> Interval:
+        """Of all rounds of all faults together, a ratio."""
+        return interval([math.log(ratio) for ratios in self.ratios.values() for ratio in ratios])
+
+
+def faults(made: Bench, names: tuple[str, ...] = FAULTS, rounds: int = 1) -> Faults:
+    """Each fault between two evaluations of the correct kernel, ``rounds`` times."""
     made.right(0)
-    before = [made.right(seed).time_us or 0.0 for seed in range(1, 4)]
-    rows = []
+    rows, ratios, failed = [], {}, []
     for number, name in enumerate(names):
-        found = made.evaluate(name, 100 + number)
-        after = made.right(200 + number)
-        change = 100 * ((after.time_us or 0.0) / median(before) - 1)
-        message = found.message.splitlines()[0] if found.message else ""
-        rows.append(
-            {"fault": name, "status": found.status, "seconds": found.seconds, "after": after.status, "change_%": change, "message": message}
-        )
-    spread = 100 * (max(before) / min(before) - 1)
-    return [*rows, {"fault": "none", "status": "PASSED", "seconds": 0.0, "after": "PASSED", "change_%": spread, "message": "spread before"}]
+        ratios[name], found = list[float](), []
+        for again in range(rounds):
+            seed = 1000 * number + 10 * again
+            before = made.right(seed)
+            found.append(made.evaluate(name, seed + 1))
+            after = made.right(seed + 2)
+            failed += [f"{each.status} after {name}: {each.message}" for each in (before, after) if each.status != "PASSED"]
+            ratios[name] += [after.time_us / before.time_us] if after.time_us and before.time_us else []
+        messages = Counter(_what(each) for each in found)
+        longest = max(each.seconds for each in found)
+        statuses = ", ".join(sorted({each.status for each in found}))
+        change = 100 * (median(ratios[name]) - 1) if ratios[name] else math.nan
+        rows.append({"fault": name, "status": statuses, "longest_s": longest, "change_%": change, "message": messages.most_common(1)[0][0]})
+    return Faults(rows=rows, ratios=ratios, failed_after=tuple(failed))
+
+
+def _what(found: Evaluated) -> str:
+    """The line after the one that names the draw."""
+    return (*found.message.splitlines()[1:2], *found.message.splitlines()[:1], "")[0]
 
 
 def children(made: Bench) -> list[psutil.Process]:
@@ -287,9 +313,14 @@ def _nodes(folder: Path) -> set[tuple[Any, ...]]:
         return set(connection.execute("select id, source_hash from nodes"))
 
 
+def _said(ratio: Interval) -> str:
+    return f"{ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}] at 99%"
+
+
 def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="of every fault")
     parser.add_argument("--kills", type=int, default=100, help="one in ten is a fork server")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -299,9 +330,11 @@ def main() -> int:
     moments = {"child": arguments.kills - arguments.kills // 10, "server": arguments.kills // 10}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        with bench(target, folder / "faults", limits=FAULTS_LIMITS) as made:
+            found = faults(made, rounds=arguments.rounds)
+        print(tabulate([dict(row) for row in found.rows], headers="keys", floatfmt=".2f"))
+        print(f"time after over time before, all rounds: {_said(found.change)}, expected an interval with 1 in it", flush=True)
         with bench(target, folder / "bench") as made:
-            rows = faults(made)
-            print(tabulate(rows, headers="keys", floatfmt=".2f"), flush=True)
             kills = kill_at_random(made, moments, seed=arguments.seed)
             print(json.dumps(asdict(kills), indent=1), flush=True)
         (folder / "run").mkdir()
@@ -309,9 +342,11 @@ def main() -> int:
         runs = kill_runs(folder / "run", budget, kills=arguments.runs, most_s=15.0, seed=arguments.seed, environment=os.environ)
         print(json.dumps(asdict(runs), indent=1))
     if arguments.json:
-        found = {"environment": dict(target.device()), "faults": rows, "kills": asdict(kills), "runs": asdict(runs)}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    good = not kills.blamed and not kills.failed_after and not runs.lost and not runs.left_behind and runs.finished
+        kept = {"rows": found.rows, "ratios": found.ratios, "failed_after": found.failed_after, "change": asdict(found.change)}
+        whole = {"environment": dict(target.device()), "faults": kept, "kills": asdict(kills), "runs": asdict(runs)}
+        arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
+    unaffected = found.change.low <= 1 <= found.change.high and not found.failed_after
+    good = unaffected and not kills.blamed and not kills.failed_after and not runs.lost and not runs.left_behind and runs.finished
     return 0 if good else 1
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from kevolve.evaluate.arena import pack
@@ -23,6 +24,8 @@ EAGER = "eager"
 COMPILE = "compile"
 START_S = 60.0  # loading a kernel or a reference
 COMPILE_S = 240.0  # torch.compile with a cold cache
+_EAGER_PROCESSES = 3  # of one case: timings that have theirs ready have the device one after another
+_WORTH_ANOTHER = 8  # measurements that one served: another takes seconds to make
 _COMPILED_SETS = 10  # sets of other sizes: a compiled reference that meets new guards in a timed call would compile there
 
 
@@ -201,9 +204,12 @@ class Templates:
         self.close()
 
 
-def _kept(workers: Workers, baseline: str, spec: Spec, case: Case, *, target: Target, pool: Pool) -> Child:
-    """A process with the reference of ``case`` that serves many candidates: a device's context is dear. Raises ``ChildFailed``."""
-    key = (baseline, spec.nodeid, spec.hash, case.id, target.name)
+def _kept(workers: Workers, baseline: str, spec: Spec, case: Case, *, target: Target, pool: Pool, number: int = 0) -> Child:
+    """A process with the reference of ``case`` that serves many candidates: a device's context is dear. Raises ``ChildFailed``.
+
+    ``number``: which of several.
+    """
+    key = (baseline, spec.nodeid, spec.hash, case.id, target.name, *([str(number)] if number else []))
     return workers.kept(key, lambda: _reference_made(workers, baseline, spec, case, target=target, pool=pool))
 
 
@@ -243,9 +249,12 @@ def _compiler(workers: Workers, target: Target) -> Child:
 
 
 @contextmanager
-def _lent(workers: Workers, target: Target, kept: Callable[[], Child]) -> Iterator[Child]:
-    """A kept child, for one measurement at a time; it stays, and is ended where anything but the candidate fails."""
-    child = _acquired(kept)
+def _lent(workers: Workers, target: Target, *kept: Callable[[], Child]) -> Iterator[Child]:
+    """A kept child, for one measurement at a time; it stays, and is ended where anything but the candidate fails.
+
+    ``kept``: one, or several that do the same.
+    """
+    child = _acquired(workers, kept)
     try:
         yield child
         _make_room(workers, target, child)
@@ -272,14 +281,21 @@ def _make_room(workers: Workers, target: Target, child: Child) -> None:
         child.close()
 
 
-def _acquired(kept: Callable[[], Child]) -> Child:
-    """The child that is kept when its turn comes: the one that was waited for may have ended meanwhile."""
+def _acquired(workers: Workers, kept: Sequence[Callable[[], Child]]) -> Child:
+    """The first child that nobody uses; where there is none, and another is not worth making, one that is kept when its turn comes.
+
+    The child that was waited for may have ended meanwhile.
+    """
     while True:
-        child = kept()
-        child.lent.acquire()
-        if not child.closed:
-            return child
-        child.lent.release()
+        for number, make in enumerate(kept, 1):
+            child = make()
+            alone = number == len(kept) or child.served < _WORTH_ANOTHER or not workers.has_room
+            if child.lent.acquire(blocking=alone):
+                if not child.closed:
+                    child.served += 1
+                    return child
+                child.lent.release()
+                break
 
 
 def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:
@@ -323,7 +339,8 @@ def openers(
     if not getattr(target, "forks_after_use", True):
         known[COMPILE] = lambda: _lent(workers, target, lambda: templates.kept(spec, case, target=target, pool=pool))
         if not fresh:
-            known[EAGER] = lambda: _lent(workers, target, lambda: _kept(workers, EAGER, spec, case, target=target, pool=pool))
+            kept = partial(_kept, workers, EAGER, spec, case, target=target, pool=pool)
+            known[EAGER] = lambda: _lent(workers, target, *(partial(kept, number=number) for number in range(_EAGER_PROCESSES)))
     unknown = [name for name in baselines if name not in known]
     if unknown:
         raise ValueError(f"unknown baseline: expected one of {', '.join(known)}, got {', '.join(unknown)}")

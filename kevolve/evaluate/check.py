@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from kevolve.evaluate.arena import Arena, BadMeta, Held, Image, Outputs, described_outputs, lay_out, pack, read_outputs
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Child, ChildFailed, Workers
@@ -19,7 +17,7 @@ from kevolve.evaluate.materialise import grad_outputs
 from kevolve.evaluate.operators import forbidden
 from kevolve.evaluate.oracle import ReferenceFailed, blame, forward
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.plan import Plan, of_draws
+from kevolve.evaluate.plan import Plan, of_draws, tensor_bytes
 from kevolve.evaluate.referee import judged, judges
 from kevolve.evaluate.shrink import shrink
 from kevolve.evaluate.threads import one_thread
@@ -121,25 +119,30 @@ def _rewritten(run: _Run, plan: Plan) -> Outcome | None:
     if twins is None:
         return None
     numbers = range(len(twins.draws))
-    given = [_item(run.spec, twins, number) for number in numbers]
-    with pack([item for item, _ in given]) as arena, Outputs() as outputs:
-        arguments = {"layout": arena.layout, "mutates": _positions(run.spec, run.spec.mutates), **_grad(run.spec, given[0][1])}
+    with run.workers.quiet.working():
+        image, grads = twins.packed(numbers, lambda: _image(run.spec, twins, numbers))
+    with Arena(image) as arena, Outputs() as outputs:
+        arguments = {"layout": arena.layout, "mutates": _positions(run.spec, run.spec.mutates), **_grad(run.spec, grads)}
         try:
             with run.workers.holds.shared(run.target):
                 reply = run.child.call("rewrite", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
-            found = read_outputs(outputs, reply.fields.get("outputs", ()))
+            described = reply.fields.get("outputs", ())
+            with run.workers.judging:
+                open_items = _unsettled(twins, numbers, outputs, described)
+                found = read_outputs(outputs, described if open_items is None else [described[item] for item in open_items])
         except ChildFailed as error:
             return _with_draw(run, _failed(error, Stage.PROPERTIES), twins.draws[min(error.progress or 0, len(numbers) - 1)])
         except BadMeta as error:
             return _with_draw(run, _broken(twins.draws[0], f"a forged answer: {error}").outcome, twins.draws[0])
-    if len(found) != len(numbers):
-        message = f"a forged answer: expected {len(numbers)} results, got {len(found)}"
+    compared = numbers if open_items is None else open_items
+    if len(found) != len(compared):
+        message = f"a forged answer: expected {len(compared)} results, got {len(found)}"
         return _with_draw(run, _broken(twins.draws[0], message).outcome, twins.draws[0])
     hacked = _library_calls(run, reply.fields.get("operators"), Stage.PROPERTIES)
     if hacked is not None:
         return _with_draw(run, hacked, twins.draws[0])
     with run.workers.judging:
-        failures = _judged(run, twins, numbers, found)
+        failures = _judged(run, twins, compared, found)
     if not failures:
         return None
     message = f"right on contents of their own, and wrong where they were rewritten in place: {failures[0].outcome.message}"
@@ -247,20 +250,17 @@ def _item(spec: Spec, plan: Plan, number: int) -> tuple[tuple[Any, ...], int]:
 def _image(spec: Spec, plan: Plan, batch: Sequence[int]) -> tuple[Image, int]:
     """A batch's items laid out, and how many of each are gradients of the outputs."""
     given = [_item(spec, plan, number) for number in batch]
-    size = sum(_bytes(item) for item, _ in given)
+    size = sum(tensor_bytes(item) for item, _ in given)
     return lay_out([item for item, _ in given], keep=len(plan.draws) > 1 and size <= 2 * BATCH_BYTES), given[0][1]
-
-
-def _bytes(inputs: Sequence[Any]) -> int:
-    return sum(value.numel() * value.element_size() for value in inputs if isinstance(value, torch.Tensor))
 
 
 def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
     """The failing draws of the first batch that has any, and how many of it failed at least."""
     for batch in plan.batches(BATCH_BYTES):
         failures: list[_Failure] = []
-        for part in _parts(run.target, batch):
-            failures += _run_batch(run, plan, part)
+        parts = _parts(run.target, batch)
+        for part in parts:
+            failures += _run_batch(run, plan, part, -(-_REPEATED // len(parts)))
             if len(failures) >= _REPORTED or not all(_goes_on(failure) for failure in failures):
                 break
         if failures:
@@ -280,13 +280,12 @@ def _goes_on(failure: _Failure) -> bool:
     return failure.outcome.status is Status.INCORRECT_NUMERICAL
 
 
-def _run_batch(run: _Run, plan: Plan, batch: Sequence[int]) -> list[_Failure]:
-    """Run a batch in the child and judge every draw of it."""
+def _run_batch(run: _Run, plan: Plan, batch: Sequence[int], repeated: int = _REPEATED) -> list[_Failure]:
+    """Run a batch in the child and judge every draw of it. ``repeated``: how many of its draws are run a second time."""
     assert run.child is not None
     with run.workers.quiet.working():
         image, grads = plan.packed(batch, lambda: _image(run.spec, plan, batch))
-    step = max(1, len(batch) // _REPEATED)
-    repeat = list(range(0, len(batch), step))[:_REPEATED]
+    repeat = list(range(0, len(batch), max(1, len(batch) // repeated)))[:repeated]
     mutates = _positions(run.spec, run.spec.mutates)
     on_device = len(batch) == 1 and judges(run.target, run.spec, plan.draws[batch[0]], plan.inputs(batch[0]))
     with Arena(image) as arena, Outputs() as outputs:

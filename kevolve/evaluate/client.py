@@ -35,7 +35,8 @@ _END_S = 5.0
 _FIRST_S = 0.002  # most answers come at once, and a first look at the child costs more than they do
 _WATCH_S = 0.05  # how often a child's memory is looked at: sixteen children at once must not cost the judge a core
 _UNWATCHED_S = 0.25  # of a call that the judge times: a look at a thousand files takes longer than many of them
-_LOOKS_SHARE = 0.1  # of its time, at the most, the judge spends on looks
+_LOOKS_SHARE = 0.1  # of its time, at the most, the judge spends on looks at all children together
+_APART_S = 0.25  # but for the sake of many others no child goes unwatched for longer
 _COUNT_EVERY = 2  # so many looks, and its processes, threads and files are counted
 _MAKING_S = 0.2  # within which a process that was allowed is there to be counted, also on a busy machine
 _TIMED = "time_"
@@ -124,10 +125,16 @@ class Workers:
             with self._lock:
                 self._kept.pop(key, None)
                 self._kept[key] = found
-                oldest = [self._kept.pop(next(iter(self._kept))) for _ in range(len(self._kept) - _MOST_KEPT)]
+                idle = [each for each, child in self._kept.items() if child is not found and not child.lent.locked()]
+                oldest = [self._kept.pop(each) for each in idle[: max(0, len(self._kept) - _MOST_KEPT)]]
         for child in oldest:
             child.close()
         return found
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a kept process that could be done without takes no other's place."""
+        return len(self._kept) < _MOST_KEPT // 2
 
     @contextlib.contextmanager
     def alone(self, target: Target, timed: Sequence[Child]) -> Iterator[None]:
@@ -230,6 +237,7 @@ class Child:
         self._closed = False
         self._pausing, self._pauses = threading.Lock(), 0
         self.lent = threading.Lock()  # held by the measurement that a kept process serves
+        self.served = 0  # such measurements
         self._end: End | None = None
         self._base_bytes: int | None = None
         self._confined = False
@@ -362,7 +370,7 @@ class Child:
             if now >= looked + wait_s:
                 self._watch(count=looks % _COUNT_EVERY == 0)
                 looked, looks = time.monotonic(), looks + 1
-                wait_s = max(_WATCH_S, (looked - now) / _LOOKS_SHARE)
+                wait_s = _until_next_look(looked - now, self._workers.quiet.calls)
         return self._parts.channel.receive(timeout_s=max(0.001, deadline() - time.monotonic()))
 
     def _watch(self, *, count: bool) -> None:
@@ -462,6 +470,12 @@ class Child:
         if 0 <= device < item and (self._end is None or status is Status.TIMEOUT):  # what ended the process was the host's doing
             item = device
         return ChildFailed(status, message, log=self._parts.log(), progress=item if item >= 0 else None)
+
+
+def _until_next_look(took_s: float, calls: int) -> float:
+    """``took_s``: the look before; ``calls``: how many children are looked at meanwhile."""
+    alone_s = took_s / _LOOKS_SHARE
+    return max(_WATCH_S, alone_s, min(calls * alone_s, _APART_S))
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from kevolve.spec.spec import Draw, Spec
 SWEEP_TO = 1025  # one beyond the widest block a kernel commonly has
 OTHERS = (3, 2, 5, 7, 8, 1)  # sizes of the axes that are not swept
 SWEEP_ELEMENTS = 1 << 24  # all sweep draws together
-_WORTH_A_SHEET = 16  # draws of a batch
+_WORTH_A_SHEET = 8  # draws of a batch: the rewritten ones are so many
 _DENSE_TO = 40  # of a thinned sweep
 _EDGES = (48, 64, 96, 128, 256)
 _HUGE = 1 << 31
@@ -99,7 +99,7 @@ class Plan:
 
     def _size(self, number: int) -> int:
         """Bytes of a draw's inputs; of one beyond 2^31 elements, which is made only when its turn comes, so many elements."""
-        return _HUGE if self.draws[number].origin == "huge" else _bytes(self.inputs(number))
+        return _HUGE if self.draws[number].origin == "huge" else tensor_bytes(self.inputs(number))
 
     def sheet(self, numbers: Sequence[int]) -> Sheet | None:
         """The expected outputs of a batch side by side, made once; None where nothing is gained. Raises ``ReferenceFailed``."""
@@ -347,7 +347,7 @@ def _needs(spec: Spec, values: Mapping[str, Any], axis: str, seed: int) -> _Need
         with one_thread(), blame(spec, _plain(small, seed), "the description of inputs for"):
             inputs = materialise(spec, _plain(small, seed))
         outputs = expect(spec, _plain(small, seed), inputs).outputs
-        found.append((_bytes(inputs), _bytes([output.oracle for output in outputs])))
+        found.append((tensor_bytes(inputs), tensor_bytes([output.oracle for output in outputs])))
 
     try:
         peak = peak_bytes(work)
@@ -359,5 +359,6 @@ def _needs(spec: Spec, values: Mapping[str, Any], axis: str, seed: int) -> _Need
     return _Needs(judge=round(factor * (peak + held + 4 * outputs)), worker=round(factor * (held + mutated + 2 * outputs)))
 
 
-def _bytes(values: Sequence[Any]) -> int:
+def tensor_bytes(values: Sequence[Any]) -> int:
+    """What the elements of the tensors among them take."""
     return sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))

@@ -49,6 +49,11 @@ class Quiet:
             with self._changed:
                 self._calling.remove(child)
 
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return len(self._calling)
+
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """Work on many cores, in this process, begun when no timing is on."""

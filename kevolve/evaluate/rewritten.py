@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kevolve.evaluate.plan import Plan, of_draws
+from kevolve.evaluate.plan import Plan, of_draws, tensor_bytes
 from kevolve.spec.spec import Draw, Spec
 
 _COUNT = 4  # draws; the largest among them
@@ -35,16 +35,12 @@ def rewritten(spec: Spec, plan: Plan) -> Plan | None:
 
 
 def _chosen(plan: Plan) -> Sequence[Draw]:
-    sizes = {number: _bytes(plan.inputs(number)) for number, draw in enumerate(plan.draws) if draw.origin != "huge"}
+    sizes = {number: tensor_bytes(plan.inputs(number)) for number, draw in enumerate(plan.draws) if draw.origin != "huge"}
     fitting = [number for number, size in sizes.items() if 0 < size <= _MOST_BYTES]
     largest = sorted(fitting, key=lambda number: -sizes[number])[: _COUNT // 2]
     others = [number for number in fitting if number not in largest]
     picked = random.Random(plan.seed).sample(others, min(_COUNT - len(largest), len(others)))
     return [plan.draws[number] for number in (*largest, *picked)]
-
-
-def _bytes(inputs: Sequence[Any]) -> int:
-    return sum(value.nbytes for value in inputs if isinstance(value, torch.Tensor))
 
 
 def _alike(one: Sequence[Any], other: Sequence[Any]) -> bool:

@@ -274,8 +274,10 @@ def confirmed(looks: Sequence[Measurement], baseline: str) -> Measurement:
         times = "twice" if len(looks) == 2 else f"{len(looks)} times"
         message = f"{outcome.message}; {times}: {' and '.join(_was(look, baseline) for look in before)} in the processes before"
     elif outcome.status in (Status.PASSED, Status.NOT_MEASURED, Status.TOO_SLOW):
-        said = f"too slow, {_was(first, baseline)}," if _is_slow(first, baseline) else f'"{first.outcome.message}"'
-        unconfirmed = f"a first look said {said} which fresh processes did not confirm"
+        slow = all(_is_slow(look, baseline) for look in before)
+        was = " and ".join(_was(look, baseline) if slow else f'"{look.outcome.message}"' for look in before)
+        looked = "a first look" if len(before) == 1 else f"{len(before)} looks"
+        unconfirmed = f"{looked} said {f'too slow, {was},' if slow else was} which fresh processes did not confirm"
         message = f"{outcome.message}; {unconfirmed}" if outcome.message else unconfirmed
     told: dict[str, str | float] = {"status": str(first.outcome.status)}
     found = first.speedup.get(baseline)

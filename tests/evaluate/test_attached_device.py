@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from attached import CROWDED, Attached
 
-from kevolve.evaluate import baselines, timing
+from kevolve.evaluate import baselines, client, timing
 from kevolve.evaluate import scatter as scatter_module
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.candidate import Candidate
@@ -183,6 +183,44 @@ def test_the_references_processes_serve_one_candidate_after_another(workers: Wor
     before = {key: child.pid for key, child in workers._kept.items()}
     timing.quick(workers, _spec(folder), CASE, _candidate("equal"), target=Attached(), seed=1)
     assert {key: child.pid for key, child in workers._kept.items()} == before
+
+
+def test_a_reference_that_served_many_gets_others_beside_it_and_before_that_it_is_waited_for(workers: Workers, folder: Path) -> None:
+    spec = _spec(folder)
+    with closing(timing.timed_pool(spec, CASE, seed=1)) as pool, Templates(workers) as templates:
+        given: dict[str, Any] = {"target": Attached(), "baselines": ("eager",), "pool": pool, "templates": templates}
+        eager = baselines.openers(workers, spec, CASE, _candidate("equal"), **given)["eager"]
+
+        def used() -> None:
+            with eager():
+                pass
+
+        with eager() as first:
+            first.served = 1
+            waiting = threading.Thread(target=used)
+            waiting.start()
+            waiting.join(0.5)
+            assert waiting.is_alive(), "another process was made for one that had served few"
+        waiting.join(10)
+        assert (waiting.is_alive(), first.served) == (False, 2)
+        first.served = 100
+        with eager() as first, eager() as second:
+            second.served = 100
+            with eager() as third:
+                assert len({first.pid, second.pid, third.pid}) == 3
+        with eager() as again:
+            assert again.pid == first.pid
+
+
+def test_a_process_that_serves_a_measurement_makes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOST_KEPT", 1)
+    with Workers(sys_path=[str(folder)], scratch=folder / "narrow") as narrow:
+        made = [narrow.child(target=Attached(), language="python") for _ in range(3)]
+        busy, idle, newest = made
+        with busy.lent:
+            for number, child in enumerate(made):
+                assert narrow.kept((str(number),), lambda child=child: child) is child  # type: ignore[misc]
+            assert (busy.closed, idle.closed, newest.closed) == (False, True, False)
 
 
 def test_a_compiled_reference_is_kept_where_it_cannot_be_forked(workers: Workers, folder: Path) -> None:

@@ -147,11 +147,11 @@ def test_where_pairs_shift_together_what_is_too_slow_by_little_must_be_so_three_
     fake = Fake(monkeypatch, [SLOW, SLOW, EQUAL])
     found = measured(looks=3)
     assert (fake.fresh, found.outcome.status) == ([False, True, True], Status.PASSED)
-    assert found.outcome.message == "a first look said too slow, 0.901x [0.895, 0.907], which fresh processes did not confirm"
+    was = "0.901x [0.895, 0.907]"
+    assert found.outcome.message == f"2 looks said too slow, {was} and {was}, which fresh processes did not confirm"
     Fake(monkeypatch, [SLOW, SLOW, SLOW])
     found = measured(looks=3)
     assert found.outcome.status is Status.TOO_SLOW
-    was = "0.901x [0.895, 0.907]"
     assert (
         found.outcome.message == f"0.901x over eager [0.895, 0.907], expected at least 1x; 3 times: {was} and {was} in the processes before"
     )
