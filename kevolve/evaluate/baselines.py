@@ -282,20 +282,30 @@ def _make_room(workers: Workers, target: Target, child: Child) -> None:
 
 
 def _acquired(workers: Workers, kept: Sequence[Callable[[], Child]]) -> Child:
-    """The first child that nobody uses; where there is none, and another is not worth making, one that is kept when its turn comes.
-
-    The child that was waited for may have ended meanwhile.
-    """
+    """The child that is free, or whose turn it is; one that was waited for may have ended meanwhile."""
     while True:
-        for number, make in enumerate(kept, 1):
-            child = make()
-            alone = number == len(kept) or child.served < _WORTH_ANOTHER or not workers.has_room
-            if child.lent.acquire(blocking=alone):
-                if not child.closed:
-                    child.served += 1
-                    return child
-                child.lent.release()
-                break
+        child = _free(workers, kept)
+        if not child.closed:
+            child.served += 1
+            return child
+        child.lent.release()
+
+
+def _free(workers: Workers, kept: Sequence[Callable[[], Child]]) -> Child:
+    """The first that nobody uses; where there is none, and another is not worth making or cannot be made, the last when its turn comes."""
+    child = kept[0]()
+    for another in kept[1:]:
+        if child.lent.acquire(blocking=False):
+            return child
+        if child.served < _WORTH_ANOTHER or not workers.has_room:
+            break
+        try:
+            child = another()
+        except ChildFailed:  # the device has no memory left for it: the one that is there is waited for, and others are not tried soon
+            child.served = 0
+            break
+    child.lent.acquire()
+    return child
 
 
 def _compile_sets(pool: Pool) -> list[tuple[Any, ...]]:

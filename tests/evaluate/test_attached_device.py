@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,6 +211,23 @@ def test_a_reference_that_served_many_gets_others_beside_it_and_before_that_it_i
                 assert len({first.pid, second.pid, third.pid}) == 3
         with eager() as again:
             assert again.pid == first.pid
+
+
+def test_where_another_process_of_the_reference_cannot_be_made_the_first_is_waited_for() -> None:
+    class Lone:
+        lent, served, closed = threading.Lock(), 100, False
+
+    def full() -> Any:
+        raise ChildFailed(Status.RUNTIME_ERROR, "out of memory")
+
+    lone: Any = Lone()
+    with lone.lent:
+        waiting = threading.Thread(target=lambda: baselines._acquired(SimpleNamespace(has_room=True), [lambda: lone, full]))  # type: ignore[arg-type]
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert (waiting.is_alive(), lone.served) == (False, 1)
 
 
 def test_a_process_that_serves_a_measurement_makes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
