@@ -14,6 +14,8 @@ from kevolve.evaluate.outcome import Outcome, Status
 from kevolve.languages.cpp import Cpp
 from kevolve.targets.cuda import CUDA
 
+_TRIES = 3  # of a verdict that other load kept from being reached: other tests run beside
+
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Judge]:
@@ -26,7 +28,11 @@ def verdict(judge: Judge, attack: Attack, kernel: str, *, read: bool) -> Outcome
         pytest.skip(str(CUDA().missing()))
     if kernel.endswith(".cpp") and Cpp().missing() is not None:
         pytest.skip(str(Cpp().missing()))
-    return judge.verdict(kernel, where=attack.where, timed=attack.timed, read=read)
+    for _ in range(_TRIES):
+        outcome = judge.verdict(kernel, where=attack.where, timed=attack.timed, read=read)
+        if outcome.status is not Status.NOT_MEASURED or "other load" not in outcome.message:
+            break
+    return outcome
 
 
 def parameters(attacks: list[Attack], *, honest: bool) -> list[object]:
