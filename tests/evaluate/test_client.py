@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from kevolve.evaluate import client
 from kevolve.evaluate.arena import Outputs, pack, read_outputs
 from kevolve.evaluate.client import Child, ChildFailed, Workers, _raised
 from kevolve.evaluate.outcome import Status
@@ -174,6 +175,19 @@ def test_looking_at_a_child_takes_nothing_of_a_short_timed_call(
         with pytest.raises(ChildFailed, match="no answer"):
             child.call(command, deadline_s=0.2)
     assert bool(seen) is looks
+
+
+@pytest.mark.parametrize(
+    "took_s, calls, wait_s",
+    [
+        pytest.param(0.001, 1, 0.05, id="quick-and-alone"),
+        pytest.param(0.001, 17, 0.17, id="quick-of-many"),
+        pytest.param(0.001, 100, 0.25, id="however-many"),
+        pytest.param(0.1, 100, 1.0, id="slow"),
+    ],
+)
+def test_looks_at_all_children_take_a_tenth_of_the_time_and_no_child_goes_unwatched(took_s: float, calls: int, wait_s: float) -> None:
+    assert client._until_next_look(took_s, calls) == pytest.approx(wait_s)
 
 
 def test_an_unknown_command_is_a_failure_not_a_crash(workers: Workers, cpu: CPU) -> None:
