@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from reference_ops import attention, transformer
-from tests.operators.test_samples_cpp import TOLERANCE, built, expect_close, layouts, prelude, wide  # noqa: F401 - fixtures among them
+from tests.operators.test_samples_cpp import (  # noqa: F401 - fixtures among them
+    BY_NAME,
+    INPUTS,
+    TOLERANCE,
+    built,
+    compile_source,
+    expect_close,
+    layouts,
+    prelude,
+    torch_outputs,
+    wide,
+)
 
 ATTENTION_SIZES = [
     (0, 1, 1, 3, 4),
@@ -62,6 +74,33 @@ def test_the_mlp_after_attention_of_a_token_agrees(built: Any, dtype: torch.dtyp
             moved = [list(layouts(value.clone()))[arrange] for value in tensors]
             expect_close(kernel(*moved[:5], place, *moved[5:]), expected, dtype)
             assert all(torch.equal(mine.double(), right) for mine, right in zip(moved[3:5], exact[3:5], strict=True))
+
+
+def prompts(dtype: torch.dtype) -> Any:
+    """Inputs of an MLP after attention, in every layout, and what is right: one vector, more than a panel of them, odd sizes."""
+    for batch, shared, group, length, dim, inner in [(0, 1, 1, 2, 3, 4), (1, 1, 1, 1, 1, 1), (3, 2, 3, 7, 5, 33), (2, 1, 4, 70, 16, 100)]:
+        hidden = shared * group * dim
+        made = [torch.randn(batch, heads, length, dim) for heads in (shared * group, shared, shared)]
+        weights = [torch.randn(shape) / shape[1] ** 0.5 for shape in ((inner, hidden), (inner, hidden), (hidden, inner))]
+        tensors = tuple(value.to(dtype) for value in (*made, *weights))
+        expected = transformer.sdpa_mlp(*wide(tensors))
+        for arranged in zip(*(list(layouts(value)) for value in tensors), strict=True):
+            yield arranged, expected
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+def test_the_mlp_after_attention_agrees(built: Any, dtype: torch.dtype) -> None:  # noqa: F811 - a fixture
+    kernel = built("sdpa_mlp")
+    for inputs, expected in prompts(dtype):
+        expect_close(kernel(*inputs), expected, dtype)
+
+
+def test_the_mlp_agrees_without_instructions_for_bfloat16(tmp_path: Path, prelude: Path) -> None:  # noqa: F811 - a fixture
+    text = BY_NAME["sdpa_mlp"].render("cpp", entry="sdpa_mlp", inputs=INPUTS["sdpa_mlp"], constants={}, knobs={})
+    assert text.count("__AVX512BF16__") == 2
+    kernel = torch_outputs(compile_source(text.replace("__AVX512BF16__", "NEVER_DEFINED"), tmp_path / "widened", prelude).sdpa_mlp)
+    for inputs, expected in prompts(torch.bfloat16):
+        expect_close(kernel(*inputs), expected, torch.bfloat16)
 
 
 def test_attention_of_large_scores_is_finite(built: Any) -> None:  # noqa: F811 - a fixture

@@ -40,6 +40,7 @@ INPUTS = {
     "conv2d_lines": ("image", "filters", "bias"),
     "attention_causal": ("queries", "keys", "values"),
     "attention_decode": ("q", "k", "v", "keys", "values", "place"),
+    "sdpa_mlp": ("q", "k", "v", "gates", "ups", "downs"),
     "sdpa_mlp_decode": ("q", "k", "v", "keys", "values", "place", "gates", "ups", "downs"),
 }
 SWEEP = [*range(1, 35), *range(47, 50), *range(63, 66), *range(95, 98), *range(127, 130), 191, 193, 200]  # around every vector width

@@ -81,7 +81,7 @@ def families(context: Context) -> dict[str, Family]:
     return {
         fit.sample.name: Family(fit=fit, language=language, entry=spec.name, inputs=context.trace.inputs, gradient=bool(spec.grad))
         for fit in _fits(context.trace)
-        if language in fit.sample.templates and set(fit.sample.calls) <= set(spec.allow)
+        if language in fit.sample.templates and set(fit.sample.calls.get(language, ())) <= set(spec.allow)
     }
 
 

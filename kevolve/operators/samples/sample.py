@@ -24,7 +24,7 @@ class Sample:
     ``patterns``: PyTorch formulas of the same function; a reference whose traced graph equals one of theirs is served.
     ``example``: descriptions of small inputs on which the patterns can be traced by themselves.
     ``constants``: the values that stand in the patterns where a reference has its own (an epsilon), by name.
-    ``calls``: library operators that its kernels call; a spec that does not allow them is not served.
+    ``calls``: library operators that its kernels call, by language; a spec that does not allow them is not served in it.
     ``templates``: template file by language. ``knobs``: by language, the values of each knob; the first is the default.
     """
 
@@ -33,7 +33,7 @@ class Sample:
     patterns: tuple[Callable[..., Any], ...]
     example: Callable[[], tuple[Any, ...]]
     templates: Mapping[str, str]
-    calls: tuple[str, ...] = ()
+    calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     knobs: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
 

@@ -43,12 +43,13 @@ def _decode_example() -> tuple[Any, ...]:
 SAMPLES = (
     Sample(
         name="sdpa_mlp",
-        idea="attention writes the heads of a place side by side; the large products are the library's, what is between them is one pass",
+        idea="attention writes the heads of a place side by side, as the products read them; silu and the gate's product are one pass",
         patterns=(_prompt,),
         example=_prompt_example,
-        calls=("aten::mm",),
-        templates={"triton": "sdpa_mlp.py.jinja"},
+        calls={"triton": ("aten::mm",)},
+        templates={"cpp": "sdpa_mlp.cpp.jinja", "triton": "sdpa_mlp.py.jinja"},
         knobs={
+            "cpp": {"high": (6, 4, 8), "wide": (4, 3, 2), "outs": (6, 4, 8), "grain": (16384, 4096, 65536)},
             "triton": {
                 "block_q": (128, 64),
                 "block_k": (128, 64),
