@@ -128,7 +128,7 @@ class Subject:
 
 
 GPU = (
-    Subject(name="5", operator="swiglu", text=SWIGLU, shape=(32, 14336), dtype="bfloat16", planted=0.15, guess=100),
+    Subject(name="5", operator="swiglu", text=SWIGLU, shape=(32, 14336), dtype="bfloat16", planted=0.10, guess=65),
     Subject(name="38", operator="rms_norm", text=RMS_NORM, shape=(8192, 4096), dtype="bfloat16", planted=0.05, guess=410),
     Subject(name="130", operator="rms_norm", text=RMS_NORM, shape=(28672, 4096), dtype="bfloat16", planted=0.03, guess=860),
 )
