@@ -67,6 +67,20 @@ LAYOUTS = (
     (SPEC, CASE, SHORT_STATUS, TIME, SHORT_EAGER, SHORT_COMPILE, SHORT_LIGHT),
 )
 
+# Both forms of all sides, for a document: launched / replayed.
+TIMES = (
+    SPEC,
+    CASE,
+    Column(heading="kernel, us", cell=lambda row: text.forms(row.time_us), right=True),
+    Column(heading="eager, us", cell=lambda row: text.forms(row.baseline_us.get("eager")), right=True),
+    Column(heading="torch.compile, us", cell=lambda row: text.forms(row.baseline_us.get("compile")), right=True),
+    EAGER,
+    COMPILE,
+    Column(heading="floor, us", cell=lambda row: "" if row.floor_us is None else text.digits(row.floor_us), right=True),
+    LIGHT,
+    Column(heading="pairs", cell=lambda row: str(row.pairs or ""), right=True),
+)
+
 
 def summary(record: Record, width: int, *, gate: bool = True) -> str:
     """The whole summary, device by device, no line wider than ``width`` columns; empty without rows. ``gate``: with its verdicts."""
@@ -122,9 +136,8 @@ def draw(rows: Sequence[Result], columns: Sequence[Column], *, names: tuple[int,
     return "\n".join(line.rstrip() for line in drawn.splitlines())
 
 
-def markdown(rows: Sequence[Result]) -> str:
-    """The full table as GitHub's Markdown, in the order given."""
-    columns = LAYOUTS[0]
+def markdown(rows: Sequence[Result], columns: Sequence[Column] = LAYOUTS[0]) -> str:
+    """A table as GitHub's Markdown, in the order given; the full one unless other columns are named."""
     cells = [[column.cell(row) for column in columns] for row in rows]
     headings = [column.heading for column in columns]
     return tabulate(cells, headings, tablefmt="pipe", colalign=_alignment(columns), disable_numparse=True)

@@ -38,6 +38,12 @@ def best_time(times: Times) -> float | None:
     return times.launched if times.launched is not None else times.replayed
 
 
+def forms(times: Times | None) -> str:
+    """Microseconds ``launched / replayed``, launched alone where that is all there is; empty for None."""
+    found = [digits(us) for us in (times.launched, times.replayed) if us is not None] if times is not None else []
+    return " / ".join(found)
+
+
 def percent(fraction: float | None) -> str:
     """``61%``, ``<1%``; empty for None."""
     if fraction is None:

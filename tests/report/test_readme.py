@@ -1,7 +1,8 @@
 import pytest
 
 from kevolve.report.readme import BEGIN, END, MarksError, filled, main
-from kevolve.report.record import write
+from kevolve.report.record import Times, write
+from kevolve.report.text import forms
 
 
 def test_the_table_stands_between_the_marks_and_the_rest_is_untouched(record):
@@ -10,6 +11,20 @@ def test_the_table_stands_between_the_marks_and_the_rest_is_untouched(record):
     assert "Geometric mean: 6.13x over eager (3 cases)" in document
     assert document.endswith(f"\n{END}\nafter\n")
     assert "old" not in document
+
+
+def test_each_table_of_a_document_has_marks_of_its_own(record):
+    marks = "<!-- paper:begin -->\n<!-- paper:end -->\n"
+    document = filled(f"{BEGIN}\nkept\n{END}\n{marks}", record, marks="paper", times=True)
+    assert document.startswith(f"{BEGIN}\nkept\n{END}\n<!-- paper:begin -->\n")
+    heading = next(line for line in document.splitlines() if line.startswith("| spec"))
+    assert [name.strip() for name in heading.strip("|").split("|")][2:5] == ["kernel, us", "eager, us", "torch.compile, us"]
+
+
+def test_times_stand_in_both_forms_where_both_were_measured():
+    assert forms(Times(launched=12.345, replayed=9.876)) == "12.3 / 9.88"
+    assert forms(Times(launched=1234.5)) == "1234"
+    assert forms(None) == ""
 
 
 def test_filling_twice_gives_the_same(record):
