@@ -46,7 +46,8 @@ def filled(document: str, record: Record, *, marks: str = MARKS, times: bool = F
     first, last = (f"<!-- {marks}:{end} -->" for end in ("begin", "end"))
     begin, end = document.find(first), document.find(last)
     if not 0 <= begin < end:
-        raise MarksError(f"expected {first} and, further down, {last}; got {'neither' if begin < 0 and end < 0 else 'not both in this order'}")
+        found = "neither" if begin < 0 and end < 0 else "not both in this order"
+        raise MarksError(f"expected {first} and, further down, {last}; got {found}")
     return f"{document[: begin + len(first)]}\n{section(record, times=times)}\n{document[end:]}"
 
 
