@@ -59,13 +59,18 @@ def _origin(name: str) -> Path | None:
 
 
 def _is_installed(file: Path | None) -> bool:
-    return file is not None and any(file.resolve().is_relative_to(folder) for folder in _installed())
+    """Whether it stands among the installed packages, as it is found or behind a link: installers may link to a cache of theirs."""
+    if file is None:
+        return False
+    places = (file.absolute(), file.resolve())
+    return any(place.is_relative_to(folder) for folder in _installed() for place in places)
 
 
 def _installed() -> Iterator[Path]:
     paths = sysconfig.get_paths()
     names = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    yield from (Path(name).resolve() for name in (*names, *site.getsitepackages(), site.getusersitepackages()))
+    for name in (*names, *site.getsitepackages(), site.getusersitepackages()):
+        yield from (Path(name).absolute(), Path(name).resolve())
 
 
 def _imported(text: bytes, package: str) -> Iterator[str]:

@@ -45,3 +45,17 @@ def test_the_packages_around_a_module_come_with_it(project, tmp_path):
 def test_a_module_that_is_nowhere_is_left_to_the_import_to_tell(project):
     project(lonely="import surely_not_there\nfrom surely_not.there import x\n")
     assert sorted(modules.sources(["lonely"])) == ["lonely.py"]
+
+
+def test_an_installed_package_that_is_linked_to_an_installers_cache_stays_behind(project, tmp_path, monkeypatch):
+    cache, site_packages = tmp_path / "cache" / "linked", tmp_path / "site-packages"
+    for folder in (cache, site_packages):
+        folder.mkdir(parents=True)
+    (cache / "__init__.py").write_text("from linked import part\n")
+    (cache / "part.py").write_text("")
+    (site_packages / "linked").symlink_to(cache)
+    monkeypatch.syspath_prepend(str(site_packages))
+    project(mine="import linked.part\n")
+    assert "linked/part.py" in modules.sources(["mine"])  # what stands in no folder of packages is the project's own
+    monkeypatch.setattr(modules.site, "getsitepackages", lambda: [str(site_packages)])
+    assert sorted(modules.sources(["mine"])) == ["mine.py"]
