@@ -45,6 +45,10 @@ DEVICE = Budget(evaluations=3, minutes=0.5, stall=2)
 MODELLED = Budget(evaluations=40, minutes=60, stall=12)  # with a model, which takes minutes for a step
 IN_FLIGHT = 4  # steps that wait for models at a time
 ROUNDS = 3  # rounds evaluated at a time where timing does not share the cores: one slow candidate keeps nobody waiting
+BATCH, CARRIED = (
+    4,
+    8,
+)  # candidates in a round; in one that somebody carries to another machine, which takes along what models are about to say
 _ENDS_S = 5.0  # for an abandoned search to see that it is
 
 
@@ -157,7 +161,9 @@ class Searching:
             listener=listener,
             seeds=(*self._seeds(), *self._relatives(store, known)),
             in_flight=IN_FLIGHT,
-            rounds=1 if self.shares_cores else ROUNDS,
+            rounds=1 if self.shares_cores or self.spool is not None else ROUNDS,
+            batch=BATCH if self.spool is None else CARRIED,
+            gathers=self.spool is not None,
             seed=seed,
             about=known,
         ).run()

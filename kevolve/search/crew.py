@@ -168,11 +168,16 @@ class Inline:
 class Threads:
     """A thread a model's step, and ``rounds`` threads that evaluate whatever candidates wait. All are daemons: Ctrl-C waits for no model.
 
-    ``monotonic``: a clock in seconds, for how long a proposal took.
+    ``monotonic``: a clock in seconds, for how long a proposal took. ``gathers``: a round is dear, so that one which is not full waits for
+    the models that were asked.
     """
 
-    def __init__(self, evaluate: Evaluate, *, monotonic: Callable[[], float], rounds: int = 1, batch: int = 4) -> None:
-        self._evaluate, self._monotonic, self._batch = evaluate, monotonic, batch
+    def __init__(
+        self, evaluate: Evaluate, *, monotonic: Callable[[], float], rounds: int = 1, batch: int = 4, gathers: bool = False
+    ) -> None:
+        self._evaluate, self._monotonic, self._batch, self._gathers = evaluate, monotonic, batch, gathers
+        self._asked = 0  # models' steps under way
+        self._listening = False  # whether the loop has heard everything and begun all that it could
         self._events: queue.SimpleQueue[Event | Crashed] = queue.SimpleQueue()
         self._waiting: deque[Numbered] = deque()
         self._changed = threading.Condition()
@@ -187,6 +192,8 @@ class Threads:
 
     def ask(self, operation: Operation, graph: Graph, step: Step) -> None:
         """See ``Crew``."""
+        with self._changed:
+            self._asked += 1
         name = f"kevolve step {step.number}"
         threading.Thread(target=self._guarded, args=(self._ask, operation, graph, step), name=name, daemon=True).start()
 
@@ -198,6 +205,9 @@ class Threads:
 
     def next(self, timeout_s: float | None) -> Event | None:
         """See ``Crew``."""
+        with self._changed:
+            self._listening = self._events.empty()
+            self._changed.notify_all()
         try:
             event = self._events.get(timeout=timeout_s)
         except queue.Empty:
@@ -226,23 +236,37 @@ class Threads:
             found = next(iter(operation.propose(graph, step, step.language, 1)), None) or nothing(step, "the operator had no proposal")
         except ModelFailed as failed:
             found = nothing(step, model_failed(failed.kind, str(failed)), usage=failed.usage)
-        self._events.put(Proposed(number=step.number, proposal=replace(found, seconds=found.seconds or self._monotonic() - began)))
+        seconds = found.seconds or self._monotonic() - began
+        self._put(Proposed(number=step.number, proposal=replace(found, seconds=seconds)), answered=1)
+
+    def _put(self, event: Event, *, answered: int = 0) -> None:
+        """Tell the loop, which has something to do from now on."""
+        with self._changed:
+            self._asked -= answered
+            self._listening = False
+            self._events.put(event)
 
     def _rounds(self) -> None:
         while batch := self._next_batch():
             events = results(self._evaluate, batch)
             for event in events:
-                self._events.put(event)
+                self._put(event)
                 if self._closed:
                     events.close()
 
     def _next_batch(self) -> list[Numbered]:
         """What waits, at most a batch; nothing once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._closed or self._is_full())
             if self._closed:
                 return []
             return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+
+    def _is_full(self) -> bool:
+        """Whether a round may go: something waits and, where rounds are dear, nothing more is to come soon."""
+        if not self._gathers or len(self._waiting) >= self._batch:
+            return bool(self._waiting)
+        return bool(self._waiting) and self._listening and not self._asked
 
 
 def nothing(step: Step, problem: str, *, usage: Usage | None = None) -> Proposal:

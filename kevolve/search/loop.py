@@ -96,8 +96,8 @@ class Search:
     graph to go on from and are not run again, but for ``inherit`` that ran out of time once, in an earlier run; the ``inherit`` best
     nodes of older versions of the spec are proposed anew when it has none.
 
-    ``batch``: candidates in a round; ``in_flight``: steps that wait for models at a time; ``rounds``: rounds evaluated at a time.
-    ``policy_name`` and ``seed`` say which search a killed one was; ``about``: see ``SearchRecord``.
+    ``batch``: candidates in a round; ``in_flight``: steps that wait for models at a time; ``rounds``: rounds evaluated at a time;
+    ``gathers``: see ``Threads``. ``policy_name`` and ``seed`` say which search a killed one was; ``about``: see ``SearchRecord``.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Search:
         inherit: int = 3,
         in_flight: int = 4,
         rounds: int = 1,
+        gathers: bool = False,
         seed: int = 0,
         policy_name: str = "",
         about: Mapping[str, Any] | None = None,
@@ -132,7 +133,7 @@ class Search:
         self._store, self._evaluate, self._normalise = store, evaluate, normalise
         self._budget, self._monotonic, self._listener = budget, monotonic, listener
         self._seeds, self._batch, self._inherit, self._in_flight = tuple(seeds), batch, inherit, in_flight
-        self._rounds, self._seed, self._about = rounds, seed, dict(about or {})
+        self._rounds, self._gathers, self._seed, self._about = rounds, gathers, seed, dict(about or {})
         self._policy_name = policy_name or type(policy).__name__
         self._given = crew
         self._keys: dict[str, int] = {}  # normalised sources with the evaluator
@@ -185,7 +186,7 @@ class Search:
     def _own_crew(self) -> Crew:
         if not any(operation.arms for operation in self._operations.values()):
             return Inline(self._evaluate)
-        return Threads(self._evaluate, monotonic=self._monotonic, rounds=self._rounds, batch=self._batch)
+        return Threads(self._evaluate, monotonic=self._monotonic, rounds=self._rounds, batch=self._batch, gathers=self._gathers)
 
     def _guarded(self, steps: Sequence[StepRecord]) -> str:
         try:

@@ -87,6 +87,34 @@ def test_candidates_are_evaluated_while_models_are_waited_for(store):
     assert [step.node for step in store.steps(1)] == [4, 1, 2, 3]
 
 
+def rounds_of(store, *, gathers: bool) -> list[list[str]]:
+    """The rounds of a search that begins with a seed and asks two models, who answer one after the other."""
+    first, rounds = threading.Event(), []
+
+    def say(graph, step, language, *, wait_s=0.0):
+        if not graph.nodes and not first.is_set() and step.number == 3:
+            time.sleep(0.05)  # the other has answered long ago
+        return kernel(graph, step, language)
+
+    def told(proposals):
+        rounds.append(sorted(proposal.source for proposal in proposals))
+        first.set()
+        yield from evaluate(proposals)
+
+    seed = Proposal(source="the kernel that is there", knobs=KNOBS, language="cpp", operator="seed", idea="i")
+    given = dict(operators=(agent(say=say),), budget=Budget(evaluations=3), in_flight=2, seeds=(seed,), batch=8, gathers=gathers)
+    searched(store, BestFirst(), evaluate=told, **given).run()
+    return rounds
+
+
+def test_a_round_that_is_carried_waits_for_the_models_that_were_asked(store):
+    assert rounds_of(store, gathers=True) == [["kernel 2", "kernel 3", "the kernel that is there"]]
+
+
+def test_a_round_at_home_waits_for_nobody(store):
+    assert rounds_of(store, gathers=False)[0] == ["the kernel that is there"]
+
+
 def test_every_step_has_a_seed_of_its_own_that_follows_from_the_searchs(store):
     seeds: dict[int, int] = {}
 
