@@ -36,7 +36,7 @@ def section(record: Record, *, times: bool = False) -> str:
     checked = (
         f"Property items: {text.plural(len(record.properties), 'spec')}, {text.plural(draws, 'draw')} compared with the float64 oracle."
     )
-    legend = "Microseconds a call, launched / replayed." if times else ""
+    legend = "Microseconds a call, launched / replayed; torch.compile in its default mode, of static shapes." if times else ""
     parts = [place, legend, markdown(rows, TIMES if times else LAYOUTS[0]), f"{mean_line(rows).capitalize()}.", checked]
     return "\n\n".join(part for part in parts if part not in ("", "."))
 
