@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -91,3 +92,22 @@ def test_a_specs_hash_changes_with_what_its_description_calls(load, old: str, ne
         return build_spec(load(text, name).test_double, nodeid="t", cases=[Case(id="1", values={"n": 1})]).hash
 
     assert (hash_of(apart, "kevolve_b") != hash_of(apart.replace(old, new), "kevolve_c")) is counts
+
+
+@pytest.mark.parametrize("folder", ["", "models/"])
+def test_a_prompt_reads_on_in_the_projects_other_modules_and_not_in_installed_ones(tmp_path, monkeypatch, folder):
+    """What a model is told of a reference: also the norm that it takes from a module beside it, with its constant; nothing of torch."""
+    package = folder.rstrip("/").replace("/", ".") + "." if folder else ""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "norms_beside.py").write_text("EPS = 1e-6\n\n\ndef norm(x):\n    return x * (x * x + EPS).rsqrt()\n")
+    text = f"from torch.nn.functional import gelu\nfrom {package}norms_beside import norm\n\n\ndef layer(x):\n    return norm(gelu(x))\n"
+    (tmp_path / folder / "layers_beside.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    layer = importlib.import_module(f"{package}layers_beside").layer
+    try:
+        assert sources(layer) == ["def layer(x):\n    return norm(gelu(x))\n"]
+        own, *others = sources(layer, beyond=True)
+        assert (own, others) == (sources(layer)[0], ["EPS = 1e-06", "def norm(x):\n    return x * (x * x + EPS).rsqrt()\n"])
+    finally:
+        for name in [name for name in sys.modules if name.startswith("models") or name.endswith("_beside")]:
+            del sys.modules[name]

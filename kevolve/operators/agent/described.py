@@ -31,13 +31,13 @@ def facts_of(spec: Spec, target: str) -> dict[str, Any]:
 
 
 def reference_source(spec: Spec) -> str:
-    """The reference's text: a function with what it names in its module, or the whole file of an ``nn.Module``."""
+    """The reference's text: a function with what it names in its project, or the whole file of an ``nn.Module``."""
     found: Any = import_module(spec.reference.module, spec.reference.file)
     for part in spec.reference.qualname.split("."):
         found = getattr(found, part)
     if spec.reference.is_module or not inspect.isfunction(found):
         return spec.reference.file.read_text(encoding="utf-8")
-    own, *others = sources(found)
+    own, *others = sources(found, beyond=True)
     return "\n\n".join(text.strip("\n") for text in (*others, own))
 
 
