@@ -177,7 +177,8 @@ def _name(subject: Subject, planted: bool) -> str:
 def _write(path: Path | None, bench: Bench, rows: list[dict[str, Any]]) -> None:
     if path is not None:
         device = dict(bench.run.target.device())
-        scatter = None if bench.run.scatter is None else asdict(bench.run.scatter)
+        between = bench.run.figures.scatter
+        scatter = None if between is None else asdict(between)
         path.write_text(
             json.dumps({"environment": device, "rules": asdict(bench.rules), "scatter": scatter, "results": rows}, indent=1) + "\n"
         )
@@ -292,7 +293,15 @@ def _compared(bench: Bench, subject: Subject, spec: Any, case: Any, pool: Any) -
     from kevolve.gate.paired import Comparison
 
     run, old = bench.run, bench.candidate(subject, spec, case, 0)
-    fields = {"workers": run.workers, "spec": spec, "case": case, "old": old, "target": run.target, "pool": pool, "scatter": run.scatter}
+    fields = {
+        "workers": run.workers,
+        "spec": spec,
+        "case": case,
+        "old": old,
+        "target": run.target,
+        "pool": pool,
+        "scatter": run.figures.scatter,
+    }
     return lambda new: Comparison(new=new, believed=True, **fields)
 
 

@@ -115,7 +115,7 @@ class Optimiser:
         """What every timing needs of a device, while nothing else runs; a case that cannot be timed for it says so."""
         if not self._searching.shares_cores and self._searching.spool is None:
             with contextlib.suppress(ChildFailed, SideFailed):
-                self._run.measured_once()
+                self._run.figures.both()
 
     def abandon(self) -> None:
         """The run ends before its turn came."""

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from kevolve import elsewhere, registry
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import ChildFailed, ServerFailed, Workers
+from kevolve.evaluate.device_figures import DeviceFigures
 from kevolve.evaluate.disturbance import Reading, Since, why
 from kevolve.evaluate.moved import Moved
 from kevolve.evaluate.oracle import ReferenceFailed
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan, of_draws
 from kevolve.evaluate.runner import SideFailed
-from kevolve.evaluate.scatter import Scatter
 from kevolve.evaluate.timing import timed_pool
 from kevolve.gate import messages
 from kevolve.gate.callables import LANGUAGE, callable_change, export
@@ -55,7 +55,7 @@ class Runs(Protocol):
     @property
     def cache(self) -> Path: ...  # noqa: D102
     @property
-    def scatter(self) -> Scatter | None: ...  # noqa: D102
+    def figures(self) -> DeviceFigures: ...  # noqa: D102
     def languages(self, spec: Spec) -> tuple[Language, ...]: ...  # noqa: D102
     def file(self, spec: Spec) -> KernelFile | None: ...  # noqa: D102
     def kernel(self, spec: Spec) -> Any: ...  # noqa: D102
@@ -208,7 +208,7 @@ class Gate:
                     new=new,
                     target=self._run.target,
                     pool=pool,
-                    scatter=self._run.scatter,
+                    scatter=self._run.figures.scatter,
                     launched=not self._run.settings.untimed,
                     believed=not self._run.settings.untimed,
                 )

@@ -47,7 +47,7 @@ class FakeRun:
     seed: int = 3
     verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     old_texts: dict[str, str] = field(default_factory=dict)
-    scatter: None = None
+    figures: Any = field(default_factory=lambda: SimpleNamespace(scatter=None))
     workers: Any = None
 
     @property
