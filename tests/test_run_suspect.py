@@ -71,6 +71,18 @@ def test_what_beats_the_peaks_of_both_looks_is_suspect_and_they_are_not_measured
     assert machine.looks == 1
 
 
+@pytest.mark.parametrize("fails", [RuntimeError("the probe failed"), None])
+def test_peaks_that_cannot_be_measured_again_let_nothing_pass(monkeypatch, fails):
+    def again(_: Path) -> Peaks:
+        if fails is not None:
+            raise fails
+        return Peaks()
+
+    machine = Machine(now=10.0)
+    monkeypatch.setattr(machine, "peaks_again", again, raising=False)
+    assert judging(machine, monkeypatch).measure(SPEC, CASE, None, seed=1).outcome.message == "faster than 1.0"
+
+
 def test_a_target_of_ones_own_need_not_know_how(monkeypatch):
     plain = SimpleNamespace(peaks=lambda _: Peaks(bandwidth=((1.0, 1.0),)))
     assert judging(plain, monkeypatch).measure(SPEC, CASE, None, seed=1).outcome.message == "faster than 1.0"
