@@ -23,6 +23,7 @@ from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.check import check
 from kevolve.evaluate.client import Child, ChildFailed, Workers
+from kevolve.evaluate.device_figures import DeviceFigures
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import of_draws
 from kevolve.evaluate.scatter import Scatter, scatter
@@ -438,14 +439,14 @@ def test_of_processes_for_the_scatter_none_stays_where_one_fails(workers: Worker
 
 
 def test_a_case_is_not_measured_where_the_scatter_cannot_be(folder: Path) -> None:
+    class Unmeasurable(DeviceFigures):
+        @property
+        def scatter(self) -> Scatter:  # type: ignore[override]
+            raise ChildFailed(Status.RUNTIME_ERROR, "no room for another context")
+
     class Failing:
         check = staticmethod(lambda *_: Outcome(status=Status.PASSED, stage=Stage.PROPERTIES))
-        _once = threading.Lock()
-        measured_once = Run.measured_once
-
-        @property
-        def scatter(self) -> Scatter:
-            raise ChildFailed(Status.RUNTIME_ERROR, "no room for another context")
+        figures = Unmeasurable(target=None, workers=None, cache=folder)  # type: ignore[arg-type]
 
     found = Run.measure(Failing(), _spec(folder), CASE, _candidate("equal"), 1)  # type: ignore[arg-type]
     assert found.outcome.status is Status.NOT_MEASURED
