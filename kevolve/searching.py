@@ -45,10 +45,8 @@ DEVICE = Budget(evaluations=3, minutes=0.5, stall=2)
 MODELLED = Budget(evaluations=40, minutes=60, stall=12)  # with a model, which takes minutes for a step
 IN_FLIGHT = 4  # steps that wait for models at a time
 ROUNDS = 3  # rounds evaluated at a time where timing does not share the cores: one slow candidate keeps nobody waiting
-BATCH, CARRIED = (
-    4,
-    8,
-)  # candidates in a round; in one that somebody carries to another machine, which takes along what models are about to say
+BATCH = 4  # candidates in a round
+CARRIED = 8  # in one that is carried to another machine: it takes along what models are about to say
 _ENDS_S = 5.0  # for an abandoned search to see that it is
 
 

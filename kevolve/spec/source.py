@@ -37,9 +37,15 @@ def _follow(source: str, known: Mapping[str, Any], found: dict[str, str], follow
         value = inspect.unwrap(known[name]) if callable(known[name]) else known[name]
         if (inspect.isfunction(value) or inspect.isclass(value)) and follows(value.__module__):
             found[name] = inspect.getsource(value)
-            _follow(found[name], vars(sys.modules[value.__module__]), found, follows)
+            _follow(found[name], _globals(value) or known, found, follows)
         elif _is_plain(value):
             found[name] = f"{name} = {value!r}"
+
+
+def _globals(value: Any) -> Mapping[str, Any]:
+    """What the text of a function or class may name; nothing of a class whose module is not registered."""
+    known: Mapping[str, Any] = getattr(value, "__globals__", None) or getattr(sys.modules.get(value.__module__), "__dict__", {})
+    return known
 
 
 def _beside(module: str, other: str) -> bool:

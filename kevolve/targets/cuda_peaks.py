@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.targets import Peaks
-from kevolve.targets.peaks import from_json, higher, search_path, to_json
+from kevolve.targets.peaks import from_json, keep_higher, kept, search_path, to_json
 
 _PROBE = Path(__file__).with_name("cuda_probe.py")
 _TIMEOUT_S = 180.0
@@ -27,7 +27,7 @@ MATRIX = ("float32", "float16", "bfloat16", "int8", "float64")
 
 def measured_peaks(target: Any, cache: Path) -> Peaks:
     """The device's peaks, from ``cache`` where they were measured before. Unknown, with a warning, where the probe fails."""
-    return _known(target, cache) or measured_again(target, cache)
+    return kept(kept_path(target.device(), cache)) or measured_again(target, cache)
 
 
 def measured_again(target: Any, cache: Path) -> Peaks:
@@ -37,21 +37,7 @@ def measured_again(target: Any, cache: Path) -> Peaks:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         warnings.warn(f"the peaks of {target.device()['name']} could not be measured, so no speed of light: {error}", stacklevel=2)
         return Peaks()
-    known, kept = _known(target, cache), kept_path(target.device(), cache)
-    highest = found if known is None else higher(known, found)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
-        json.dump(to_json(highest), file)
-    Path(file.name).replace(kept)
-    return highest
-
-
-def _known(target: Any, cache: Path) -> Peaks | None:
-    """What is kept; None where nothing is, or another version's."""
-    try:
-        return from_json(json.loads(kept_path(target.device(), cache).read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return keep_higher(kept_path(target.device(), cache), found)
 
 
 def kept_path(device: Mapping[str, str], cache: Path) -> Path:

@@ -41,7 +41,7 @@ def measured_peaks(target: Target, cache: Path) -> Peaks:
     What was measured on a busy machine (the widest margin) is measured again the next time.
     Unknown (``Peaks()``) where the probe cannot be built; that is not kept.
     """
-    known = _known(target, cache)
+    known = kept(_kept_path(target, cache))
     return known if known is not None and known.margin < _MOST_MARGIN else measured_again(target, cache)
 
 
@@ -54,18 +54,26 @@ def measured_again(target: Target, cache: Path) -> Peaks:
         built = language.build(_SOURCE.read_text(), entry=_ENTRY, target=target, cache=cache, timeout_s=_TIMEOUT_S)
     except BuildError:
         return Peaks()
-    known, found = _known(target, cache), _probed(target, built.artifact)
-    highest = found if known is None else higher(known, found)
-    _keep(_kept_path(target, cache), highest)
-    return highest
+    return keep_higher(_kept_path(target, cache), _probed(target, built.artifact))
 
 
-def _known(target: Target, cache: Path) -> Peaks | None:
-    """What is kept; None where nothing is, or another version's."""
+def kept(path: Path) -> Peaks | None:
+    """What a file keeps; None where there is none, or another version's."""
     try:
-        return from_json(json.loads(_kept_path(target, cache).read_text()))
+        return from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def keep_higher(path: Path, found: Peaks) -> Peaks:
+    """Keep the higher of what was found now and what the file has; what is kept now."""
+    known = kept(path)
+    highest = found if known is None else higher(known, found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(to_json(highest), file)
+    Path(file.name).replace(path)
+    return highest
 
 
 def higher(before: Peaks, now: Peaks) -> Peaks:
@@ -90,13 +98,6 @@ def _kept_path(target: Target, cache: Path) -> Path:
     name = re.sub(r"[^\w.-]+", "-", f"{device['name']}-{device.get('arch', '')}-{device.get('cores', '')}")
     version = hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
     return cache / "peaks" / f"{name}-{version}.json"
-
-
-def _keep(path: Path, peaks: Peaks) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(to_json(peaks), file)
-    Path(file.name).replace(path)
 
 
 def _probed(target: Target, artifact: Path) -> Peaks:
