@@ -91,10 +91,12 @@ def _called(state: Any, job: Mapping[str, Any], pool: int, profiler: Any, scratc
     from kevolve.evaluate import timed
 
     timed.handle(state, "time_inputs", {"layout": job["layout"], "seed": job["seed"], "mutates": job["mutates"]}, (pool,))
+    timed.handle(state, "time_next", {}, ())
     timed.handle(state, "time_bound", {"count": _WARM}, ())
     calls, end = 0, time.monotonic() + _WATCHED_S
     with profiler.watched(scratch):
         while not calls or (calls < profiler.most_calls and time.monotonic() < end):
+            timed.handle(state, "time_next", {}, ())
             timed.handle(state, "time_bound", {"count": 1}, ())
             calls += 1
     return calls

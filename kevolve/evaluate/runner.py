@@ -208,6 +208,7 @@ class Runner:
     def bound(self, calls: int) -> Bound:
         """A call by the judge's clock, for calls one after another."""
         self._number += 1
+        self._call("time_next")
         return self._bound(calls, count=calls)
 
     def delivered(self, count: int, room: int, pick: random.Random) -> Delivered:

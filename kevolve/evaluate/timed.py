@@ -1,10 +1,10 @@
 """The worker's side of timing: blocks of calls on never-seen contents, and the outputs of some for the judge to verify.
 
 Commands: ``time_inputs`` (the pool of contents), ``time_again`` (other buffers and contents), ``time_graph`` (capture calls),
-``time_block`` (timed calls), ``time_replay`` (timed replays of captured ones), ``time_bound`` (calls for the judge's own clock),
-``time_arena`` and ``time_delivered`` (calls whose every output is handed over), ``time_outputs`` (what a timed call returned),
-``time_crowds`` and ``time_rest`` (memory given back until the next ``time_inputs``), ``time_compiler`` (import torch.compile, to fork
-from). Every call of a process has a number, counted from 0 over all its blocks since its contents began.
+``time_block`` (timed calls), ``time_replay`` (timed replays of captured ones), ``time_next`` and ``time_bound`` (contents, and calls on
+them for the judge's own clock), ``time_arena`` and ``time_delivered`` (calls whose every output is handed over), ``time_outputs`` (what
+a timed call returned), ``time_crowds`` and ``time_rest`` (memory given back until the next ``time_inputs``), ``time_compiler`` (import
+torch.compile, to fork from). Every call of a process has a number, counted from 0 over all its blocks since its contents began.
 """
 
 from __future__ import annotations
@@ -249,15 +249,22 @@ def _snapshot(outputs: Sequence[Any], session: Session) -> tuple[Any, ...] | Non
     return tuple(value.detach().clone(memory_format=torch.preserve_format) for value in last)
 
 
+def _next(state: WorkerState, session: Session, _: Mapping[str, Any], __: tuple[int, ...]) -> dict[str, Any]:
+    """Make the inputs of the calls that ``time_bound`` makes: an index is made in more time than it is searched."""
+    session.kept = []
+    session.next_inputs()
+    state.target.synchronise()
+    return {}
+
+
 def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
-    """Calls (or replays) one after another with nothing between them, for the judge to time by its own clock."""
+    """Calls on what ``time_next`` made (or replays), one after another with nothing between them, for the judge to time by its own clock."""
     if arguments.get("form") == "replayed":
         for number in range(int(arguments["count"])):
             session.graphs.replay(number % session.graphs.groups)
         state.target.synchronise()
         return {}
-    inputs, call = session.next_inputs(), _callable(state)
-    session.kept = []
+    inputs, call = session.last, _callable(state)
     for _number in range(int(arguments["count"])):
         call(*inputs)
     state.target.synchronise()
@@ -325,6 +332,7 @@ _COMMANDS = {
     "time_graph": _graph,
     "time_block": _block,
     "time_replay": _replay,
+    "time_next": _next,
     "time_bound": _bound,
     "time_arena": _arena,
     "time_delivered": _delivered,

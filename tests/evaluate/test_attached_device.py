@@ -397,7 +397,7 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
     workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = _commands(workers, folder, monkeypatch, rows=41)
-    timed = {f"time_{part}" for part in ("inputs", "graph", "again", "block", "replay", "bound", "outputs", "rest")}
+    timed = {f"time_{part}" for part in ("inputs", "graph", "again", "block", "replay", "next", "bound", "outputs", "rest")}
     on_the_device = {"enter", "warm"} | timed
     assert {(command, holder) for command, holder in seen if command in on_the_device} == {
         ("enter", "shared"),
@@ -408,6 +408,7 @@ def test_nothing_is_timed_while_a_context_is_made_or_a_reference_compiled_or_a_p
         ("time_again", "alone"),
         ("time_block", "alone"),
         ("time_replay", "alone"),
+        ("time_next", "alone"),
         ("time_bound", "alone"),
         ("time_outputs", "alone"),
     }

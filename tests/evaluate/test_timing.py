@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kevolve import registry
-from kevolve.evaluate import timing
+from kevolve.evaluate import contents, timing
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Workers
 from kevolve.evaluate.outcome import Stage, Status
@@ -35,6 +35,9 @@ def refuses_the_compiler(x):
 
 def equal(x):
     return torch.softmax(x, -1)
+
+def looks_up(x, table):
+    return torch.softmax(x, -1) + table[0, 0]
 
 def slow(x):
     for _ in range(4):
@@ -181,6 +184,20 @@ def test_a_clock_that_lies_is_caught_by_the_judges_own(workers: Workers, folder:
     found = _measure(workers, _spec(folder, min_speedup=0.01), "lies", case=case)
     assert found.outcome.status is Status.REWARD_HACK
     assert "by the judge's clock, in every pair" in found.outcome.message
+
+
+def test_contents_that_take_long_to_make_are_not_held_against_a_quick_kernel(
+    workers: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference(module="timed_kernels", qualname="looks_up", file=folder / "timed_kernels.py", inputs=("x", "table"))
+
+    def index(sizes: Mapping[str, int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return (*made(sizes, generator), torch.rand(1, generator=generator).expand(1 << 12, 1 << 10).clone())
+
+    spec = replace(_spec(folder, min_speedup=0.01), describe=lambda rows: index, reference=reference)
+    monkeypatch.setattr(contents, "_BANK_BYTES", 128 << 20)
+    found = _measure(workers, spec, "looks_up", budget_s=0.001)
+    assert found.outcome.status is Status.PASSED, found.outcome.message
 
 
 def test_what_beats_the_speed_of_light_is_suspect(workers: Workers, folder: Path) -> None:
