@@ -258,7 +258,7 @@ def _next(state: WorkerState, session: Session, _: Mapping[str, Any], __: tuple[
 
 
 def _bound(state: WorkerState, session: Session, arguments: Mapping[str, Any], _: tuple[int, ...]) -> dict[str, Any]:
-    """Calls on what ``time_next`` made (or replays), one after another with nothing between them, for the judge to time by its own clock."""
+    """Calls on what ``time_next`` made, or replays, one after another with nothing between them, for the judge to time by its own clock."""
     if arguments.get("form") == "replayed":
         for number in range(int(arguments["count"])):
             session.graphs.replay(number % session.graphs.groups)
