@@ -252,7 +252,7 @@ class Searching:
     def facts(self, pipeline: Pipeline | None) -> Mapping[str, Any]:
         """What an operator with a model may know of the device and the cases: measured figures, absent where there are none yet."""
         if pipeline is None:
-            return self.spool.facts() if self.spool is not None else {}
+            return {**self.spool.facts(), "device": dict(self.device)} if self.spool is not None else {}
         peaks = self._run.peaks
         cases: dict[str, dict[str, Any]] = {}
         for case in self._cases:
