@@ -72,7 +72,7 @@ MODEL = """
 import pathlib, sys
 
 prompt, here = sys.stdin.read(), pathlib.Path(__file__).parent
-mended = "INCORRECT_NUMERICAL" in prompt
+mended = "(checked on target cpu here" in prompt
 (here / ("told.md" if mended else "asked.md")).write_text(prompt)
 kernel = (here / "kernel.cpp").read_text()
 print("```cpp", kernel if mended else kernel.replace("1e-6", "0.5"), "```", sep="\\n")
@@ -102,6 +102,7 @@ def test_a_models_kernel_that_is_wrong_is_found_out_here_and_mended_before_it_tr
     finally:
         stop.set()
         answering.join()
+    assert "# Hardware\n\n- name: a device\n- arch: a1\n" in (pytester.path / "asked.md").read_text()
     assert "(checked on target cpu here, not on a device)" in (pytester.path / "told.md").read_text()
     sent = [job.source.strip() for each in Shelf(rounds).rounds(done=True) for job in each.asked.round.jobs]
     assert NORMALISE.strip() in sent

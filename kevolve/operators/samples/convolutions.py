@@ -28,7 +28,7 @@ SAMPLES = (
         example=lambda: (Tensor(2, 5, 11), Tensor(7, 5, 3), Tensor(7)),
         templates={"cpp": "conv1d_padded.cpp.jinja", "triton": "conv1d_padded.py.jinja"},
         knobs={
-            "cpp": {"high": (6, 8, 4), "wide": (3, 2, 4), "grain": (16384, 4096, 65536)},
+            "cpp": {"high": (8, 10, 6), "wide": (2, 3, 4), "grain": (16384, 4096, 65536)},
             "triton": {
                 "layout": ("direct", "packed"),
                 "taps": ("inner", "flat"),
@@ -47,7 +47,7 @@ SAMPLES = (
         example=lambda: (Tensor(2, 3, 11, 5), Tensor(7, 1, 3, 5), Tensor(7)),
         templates={"cpp": "conv2d_lines.cpp.jinja", "triton": "conv2d_lines.py.jinja"},
         knobs={
-            "cpp": {"high": (6, 8, 4), "wide": (3, 2, 4), "grain": (16384, 4096, 65536)},
+            "cpp": {"high": (8, 10, 6), "wide": (2, 3, 4), "grain": (16384, 4096, 65536)},
             "triton": {
                 "places": (128, 64, 256),
                 "out_channels": (128, 64),

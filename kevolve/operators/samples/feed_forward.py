@@ -45,7 +45,7 @@ SAMPLES = (
         constants={"eps": EPS},
         templates={"cpp": "personalised_feed_forward.cpp.jinja", "triton": "personalised_feed_forward.py.jinja"},
         knobs={
-            "cpp": {"high": (6, 8, 4), "wide": (3, 2, 4), "grain": (16384, 4096, 65536)},
+            "cpp": {"high": (8, 10, 6), "wide": (2, 3, 4), "grain": (16384, 4096, 65536)},
             "triton": {
                 "rows": (64, 128, 32),
                 "hidden": (64, 256, 128),
