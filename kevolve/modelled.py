@@ -50,6 +50,7 @@ def modelled(settings: Settings) -> Modelled | None:
     from kevolve.models.prices import UnreadablePrices, load_prices
     from kevolve.models.providers import Surroundings, UnusableModel
     from kevolve.operators.agent import Agent
+    from kevolve.operators.agent.limits import Limits
     from kevolve.operators.agent.profile import profiler
     from kevolve.operators.agent.retrieval import UnusableKnowledge, retrieval
 
@@ -59,15 +60,16 @@ def modelled(settings: Settings) -> Modelled | None:
         library, diagnose = retrieval(settings.knowledge, settings.store / "cache", skills=skills_of(settings), today=date.today())
     except (UnreadablePrices, UnusableModel, UnusableKnowledge) as error:
         raise Unusable(str(error)) from error
+    budget = Budget.parse(settings.budget)
     agent = Agent(
         [each.model for each in chosen],
         library=library,
         diagnose=diagnose,
         profiler=profiler(settings.cache or settings.store / "cache"),
         workspaces=settings.store / "scratch",
+        limits=Limits() if budget.step is None else Limits(deadline_s=60 * budget.step),
     )
     arms = arms_of(agent, chosen, prices)
-    budget = Budget.parse(settings.budget)
     if unlimited := unpriced(budget, arms):
         raise Unusable(f"--kevolve-budget usd={budget.usd:g}: expected a price of {', '.join(unlimited)}, got none; limit tokens= instead")
     return Modelled(operator=agent, arms=arms)

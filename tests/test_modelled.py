@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +51,12 @@ def test_the_agent_has_the_models_the_documents_and_keeps_the_exchanges(tmp_path
     found.operator.models["command:echo one"].reply(Request(system="s", messages=(Message(role="user", parts=(Text(text="hello"),)),)))
     (kept,) = exchanges(tmp_path / ".kevolve" / EXCHANGES)
     assert kept.model == "command:echo one"
+
+
+def test_a_models_step_has_half_an_hour_or_what_the_budget_says(tmp_path: Path):
+    given = Settings(rootdir=tmp_path, models=("command:cat",))
+    assert modelled(given).operator.limits.deadline_s == 1800.0
+    assert modelled(replace(given, budget="evaluations=3,step=480")).operator.limits.deadline_s == 28_800.0
 
 
 def test_dollars_cannot_be_limited_where_a_price_is_unknown(tmp_path: Path):

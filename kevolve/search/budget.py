@@ -22,7 +22,7 @@ class Budget:
 
     ``evaluations``: candidates evaluated, refused duplicates not among them; a step of a model counts whatever came of it. ``minutes``:
     wall clock. ``tokens``, ``usd``: what models may cost. ``stall``: evaluations in a row without an improvement of more than 1%.
-    ``goal``: the fitness (speedup) at which to stop.
+    ``goal``: the fitness (speedup) at which to stop. ``step``: minutes that one step of a model may take, which ends no search.
     """
 
     evaluations: int | None = None
@@ -31,6 +31,7 @@ class Budget:
     usd: float | None = None
     stall: int | None = None
     goal: float | None = None
+    step: float | None = None
 
     @classmethod
     def parse(cls, given: str, default: Budget | None = None) -> Budget:

@@ -6,7 +6,7 @@ import pytest
 
 from kevolve.search.budget import Budget, BudgetError
 
-NAMES = "evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N"
+NAMES = "evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N, step=N"
 
 
 def test_a_budget_is_read_over_the_default():
@@ -20,9 +20,9 @@ def test_a_budget_is_read_over_the_default():
     [
         (
             "evaluation=4",
-            "budget 'evaluation=4': expected one of evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N, got 'evaluation=4'",
+            "budget 'evaluation=4': expected one of evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N, step=N, got 'evaluation=4'",
         ),
-        ("minutes", "budget 'minutes': expected one of evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N, got 'minutes'"),
+        ("minutes", "budget 'minutes': expected one of evaluations=N, minutes=N, tokens=N, usd=N, stall=N, goal=N, step=N, got 'minutes'"),
         ("evaluations=4.5", "budget 'evaluations=4.5': evaluations: expected a whole number, got '4.5'"),
         ("minutes=soon", "budget 'minutes=soon': minutes: expected a number, got 'soon'"),
         ("stall=0", "budget 'stall=0': stall: expected a number above 0, got 0"),
