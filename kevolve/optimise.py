@@ -156,9 +156,12 @@ class Optimiser:
             if graded is not None:
                 self._keep_counterexample(graded.checked)
             return graded is not None and graded.checked.passed and all(one.outcome.passed for one in graded.measured.values())
-        candidate = run.kernel(spec).candidate
-        if candidate is None:
+        kernel = run.kernel(spec)
+        if kernel.candidate is None:
             return False
+        present = "callable" if kernel.file is None else kernel.file.path.name
+        cases = text.plural(len(self._cases), "case")
+        run.console.line(f"kevolve: {spec.name}: the present {present} is checked and timed first ({cases})")
         if not run.properties(spec).passed:
             self._keep_counterexample(run.properties(spec))
             return False
