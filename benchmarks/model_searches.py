@@ -42,6 +42,7 @@ MODEL = "command:agent {workspace}"  # as kept exchanges name it: what stood the
 BUDGET = "evaluations=10,minutes=900,stall=10,step=480"
 SEED = 20261122
 _KEPT = Path(".kevolve") / "exchanges.jsonl"
+_OF_DEVICE = ("memory", "multiprocessors", "l2", "driver", "driver_cuda", "torch_cuda")  # of a record's versions
 
 
 def main() -> None:
@@ -137,7 +138,7 @@ def device(folder: Path, record: Path) -> Iterator[str]:
 
     data = json.loads(record.read_text())
     environment = replace(Record.from_json(data).environment, commit=None)
-    versions = {name: environment.versions[name] for name in ("memory", "multiprocessors", "l2", "driver") if name in environment.versions}
+    versions = {name: environment.versions[name] for name in _OF_DEVICE if name in environment.versions}
     about = {"name": environment.device, "arch": environment.arch, **versions}
     for path, name in waiting(folder):
         asked = round_file.read(path)
@@ -166,6 +167,8 @@ def _facts(raw: dict[str, Any], asked: Any) -> dict[str, Any]:
             spec = rebuild(asked.declared)
         finally:
             sys.path.remove(modules)
+            for name in [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(modules)]:
+                del sys.modules[name]  # the next round has a module of the same name
     known = {case.id: light(spec.work(**case.values), peaks) for case in spec.cases} if spec.work is not None else {}
     return {"peaks": asdict(peaks), "cases": {case: each for case, each in known.items() if each}}
 

@@ -95,6 +95,15 @@ def stalls(before: Reading, after: Reading, *, cores: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def stalled(before: Reading, after: Reading, *, cores: int) -> float:
+    """The share of the time for which a hypervisor or a quota stopped processes; 0 where nobody counts."""
+    elapsed = after.at - before.at
+    if elapsed < _LEAST_S:
+        return 0.0
+    stolen, stopped = (_share(getattr(before, name), getattr(after, name), elapsed) for name in ("stolen", "stopped"))
+    return max((stolen or 0.0) / cores, stopped or 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
     """What happened since a reading, read only where somebody asks."""
@@ -106,6 +115,10 @@ class Since:
     def reasons(self) -> tuple[str, ...]:
         """See ``reasons``."""
         return reasons(self.before, self.reading(), cores=self.cores)
+
+    def stalled(self) -> float:
+        """See ``stalled``."""
+        return stalled(self.before, self.reading(), cores=self.cores)
 
     def stalls(self) -> tuple[str, ...]:
         """See ``stalls``."""

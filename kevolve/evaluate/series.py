@@ -22,6 +22,7 @@ from kevolve.evaluate.statistics import Interval, Shared, interval, pair_log_rat
 _BOUND_RATIO = 1.5
 _APART_US = 60.0  # what a call may take longer that finds caches and threads cold: honest kernels of 30 us took up to 45 us more
 _SPUN_RATIO = 5.0  # honest kernels of two threads on two busy cores: 1.7 to 3.2 times at the least of all pairs
+_STALLED_FACTOR, _MOST_STALLED = 4.0, 0.95
 _REPLAYED_RATIO, _REPLAYED_US = 1.3, 10.0  # the host has no part in a replay
 _LEAST_LAUNCHED, _LAUNCHED_US = 0.7, 5.0  # of the replayed time, which the judge's clock bounds closely
 _BESIDE_SHARE = 0.25  # of what making inputs and handing outputs over takes beside the calls: how much more of it a candidate may need
@@ -181,6 +182,14 @@ class Series:
         bounds = [bound for pair in self.pairs for bound in (pair.bound, pair.replayed_bound) if bound is not None]
         share = median((bound.waited_us or 0.0) / bound.host_us for bound in bounds) if bounds else 0.0
         return f"other load: its process waited for a core {min(1.0, share):.0%} of the time by the judge's clock"
+
+    def beyond(self, stalled: float) -> bool:
+        """Whether the judge's clock finds more than a machine explains that stood still for a share of the time.
+
+        Four times that share is allowed for: it does not fall evenly on all pairs.
+        """
+        left = 1.0 - min(_MOST_STALLED, _STALLED_FACTOR * stalled)
+        return self._overclaimed(lambda bound: bound.host_us * left) is not None
 
     @property
     def vindicated(self) -> bool:

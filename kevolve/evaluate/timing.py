@@ -479,8 +479,9 @@ def _speed_outcome(
 def _overclaimed(hack: str, series: Series, since: Since) -> Outcome:
     """A claim that the judge's clock contradicts: a lie, unless the process had no core for the time that is missing."""
     counted = series.waits_known and not series.spun  # what other load took of it is in the figures
-    cause = series.starved() or "; ".join(since.stalls() if counted else since.reasons())
-    if not cause:
+    starved = series.starved()
+    cause = starved or "; ".join(since.stalls() if counted else since.reasons())
+    if not cause or (starved is None and counted and series.beyond(since.stalled())):
         return Outcome(status=Status.REWARD_HACK, stage=Stage.PAIRED, message=hack)
     message = f"{hack}; that proves nothing here: {cause}"
     return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=message)

@@ -95,9 +95,12 @@ class HomeLab:
         known, written = self._known.of(language, source), registry.load("languages", language)
         with known.busy:
             try:
-                return stage(known, written, source)
+                found = stage(known, written, source)
             except ReferenceFailed as error:
                 return error.outcome(Stage.PROPERTIES)
+            if found.status is Status.TIMEOUT:
+                known.built = known.checked = None  # of a busy machine, perhaps: who asks again gets another try
+            return found
 
     def _built(self, known: _Known, language: Language, source: str) -> Outcome:
         if known.built is None:

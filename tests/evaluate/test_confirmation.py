@@ -45,7 +45,7 @@ class Fake:
     ) -> None:
         self.looks, self.fresh, self.pairs = list(looks), [], 0
         self._claims = list(claims) if isinstance(claims, list) else [claims] * len(self.looks)
-        self._waits = {"starved": None, "host_bound": None, "waits_known": True, "vindicated": False, "spun": False} | waits
+        self._waits = {"starved": None, "host_bound": None, "waits_known": True, "vindicated": False, "spun": False, "beyond": 0.0} | waits
         monkeypatch.setattr(timing, "_closing", lambda *_: contextlib.nullcontext((SimpleNamespace(), SimpleNamespace())))
         monkeypatch.setattr(timing, "_openers", self._openers)
         monkeypatch.setattr(timing, "_series", self._series)
@@ -80,6 +80,7 @@ class Fake:
             waits_known=self._waits["waits_known"],
             vindicated=self._waits["vindicated"],
             spun=self._waits["spun"],
+            beyond=lambda stalled: stalled < self._waits["beyond"],
         )
 
     def _judged(self, subject: Any, series: Any, pool: Any, figures: Any, since: Any) -> Measurement:
@@ -241,6 +242,12 @@ def test_a_hypervisor_or_a_quota_that_stopped_it_excuses_an_overclaim(monkeypatc
     Fake(monkeypatch, [EQUAL], claims=CLAIM)
     monkeypatch.setattr(f"{__name__}.CALM", replace(CALM, stopped=0.0))
     assert measured(after=replace(CALM, at=10.0, **more)).outcome.status is Status.NOT_MEASURED
+
+
+def test_what_a_hypervisor_took_excuses_no_claim_that_goes_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    Fake(monkeypatch, [EQUAL, EQUAL], claims=CLAIM, beyond=1.0)
+    assert measured(after=replace(CALM, at=10.0, stolen=4.0)).outcome.status is Status.REWARD_HACK
 
 
 def test_where_no_waits_are_counted_visible_load_excuses_an_overclaim_and_a_quiet_machine_none(monkeypatch: pytest.MonkeyPatch) -> None:

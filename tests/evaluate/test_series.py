@@ -141,6 +141,11 @@ def test_a_real_overclaim_is_one_on_a_busy_machine_too(waited: float) -> None:
     assert liar.starved() is None
 
 
+@pytest.mark.parametrize("stalled, beyond", [(0.08, True), (0.20, True), (0.24, False), (0.9, False)])
+def test_a_machine_that_stood_still_explains_four_times_its_share_and_no_more(stalled: float, beyond: bool) -> None:
+    assert _series(host=(100.0, None), waited=0.0, **CLAIMS).beyond(stalled) is beyond
+
+
 def test_a_system_that_does_not_say_how_long_a_process_waited_excuses_nothing_by_it() -> None:
     unknown = _series(host=(100.0, None), **CLAIMS)
     assert (unknown.waits_known, unknown.starved()) == (False, None)

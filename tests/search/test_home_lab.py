@@ -134,3 +134,12 @@ def test_answers_are_kept_by_what_a_source_says_and_not_how_it_is_laid_out(lab: 
 
     monkeypatch.setattr("kevolve.search.home_lab.check", again)
     assert lab.check("triton", TRITON + "\n# a remark\n") is first
+
+
+def test_a_check_that_ran_out_of_time_is_made_again_when_it_is_asked_for_again(lab: HomeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Outcome(status=Status.TIMEOUT, stage=Stage.PROPERTIES, message="no answer to 'run' within 60 s")
+    outcomes = iter([late, Outcome(status=Status.PASSED, stage=Stage.PROPERTIES, detail={"draws": 7})])
+    monkeypatch.setattr("kevolve.search.home_lab.check", lambda *_, **__: next(outcomes))
+    text = TRITON + "\nLATE = 1\n"
+    assert lab.check("triton", text).message.startswith("no answer to 'run' within 60 s")
+    assert lab.check("triton", text).passed
