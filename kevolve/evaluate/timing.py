@@ -483,8 +483,7 @@ def _overclaimed(hack: str, series: Series, since: Since) -> Outcome:
     cause = starved or "; ".join(since.stalls() if counted else since.reasons())
     if not cause or (starved is None and counted and series.beyond(since.stalled())):
         return Outcome(status=Status.REWARD_HACK, stage=Stage.PAIRED, message=hack)
-    message = f"{hack}; that proves nothing here: {cause}"
-    return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=message)
+    return Outcome(status=Status.NOT_MEASURED, stage=Stage.PAIRED, message=f"{hack}; that proves nothing here: {cause}")
 
 
 def _unmeasured(reason: str, unavailable: Mapping[str, str] | None = None) -> Measurement:
