@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("rest", nargs="+", metavar="NAME|PATH", help=f"start: of {', '.join(TESTS)}, each with :off or without")
     parser.add_argument("--model", help="start: as --kevolve-model; {name} stands for the search's")
     parser.add_argument("--recorded", type=Path, metavar="FOLDER", help="start: answers from exchanges kept there")
+    parser.add_argument("--commit", help="start: search with kevolve as it was there, for kept answers to prompts that have changed since")
     parser.add_argument("--budget", default=BUDGET)
     parser.add_argument("--languages", default="cuda,triton")
     given = parser.parse_args()
@@ -78,6 +79,8 @@ def start(folder: Path, name: str, given: argparse.Namespace) -> str:
     place = folder / name.replace(":", "-")
     if not (place / "repo").exists():
         subprocess.run(["git", "clone", "--quiet", ROOT, place / "repo"], check=True)
+        if given.commit is not None:
+            subprocess.run(["git", "-C", place / "repo", "checkout", "--quiet", given.commit], check=True)
     if given.recorded is not None:
         (place / "exchanges.jsonl").write_bytes(gzip.decompress((given.recorded / f"{place.name}.jsonl.gz").read_bytes()))
         model = f"recorded:{place / 'exchanges.jsonl'}"
@@ -103,16 +106,16 @@ def waiting(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def rounds(folder: Path, out: Path) -> Iterator[Path]:
-    """Copies of the rounds that wait; their names say whose they are."""
+    """Copies of the rounds that wait; their names say whose they are, in letters that every machine's copying lets through."""
     out.mkdir(parents=True, exist_ok=True)
     for path, name in waiting(folder):
-        yield Path(shutil.copy(path, out / f"{name}+{path.name}"))
+        yield Path(shutil.copy(path, out / f"{name}.{path.name}"))
 
 
 def results(folder: Path, out: Path) -> Iterator[Path]:
     """Lay each result beside its round: under its own name at once whole, since the search looks there every second."""
     for path in sorted(out.glob("*.results.zip")):
-        name, _, own = path.name.partition("+")
+        name, _, own = path.name.partition(".")
         partly = folder / name / "spool" / f"{own}.partly"
         shutil.copy(path, partly)
         yield partly.rename(partly.with_suffix(""))

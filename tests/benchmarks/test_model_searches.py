@@ -24,12 +24,12 @@ def test_rounds_that_wait_are_carried_under_their_searchs_name_and_results_are_l
         (place / "spool" / "0002-pffn.round.zip").write_text(name)
     out = tmp_path / "out"
     carried = {path.name: path.read_text() for path in rounds(tmp_path, out)}
-    assert carried == {"pffn+0002-pffn.round.zip": "pffn", "pffn-off+0002-pffn.round.zip": "pffn-off"}
-    (out / "pffn-off+0002-pffn.results.zip").write_text("measured")
+    assert carried == {"pffn.0002-pffn.round.zip": "pffn", "pffn-off.0002-pffn.round.zip": "pffn-off"}
+    (out / "pffn-off.0002-pffn.results.zip").write_text("measured")
     assert [path.read_text() for path in results(tmp_path, out)] == ["measured"]
     assert (tmp_path / "pffn-off" / "spool" / "0002-pffn.results.zip").read_text() == "measured"
     assert not (tmp_path / "pffn" / "spool" / "0002-pffn.results.zip").exists()
-    assert [path.name for path in rounds(tmp_path, tmp_path / "again")] == ["pffn+0002-pffn.round.zip"]
+    assert [path.name for path in rounds(tmp_path, tmp_path / "again")] == ["pffn.0002-pffn.round.zip"]
 
 
 def test_kept_exchanges_name_no_machine(tmp_path: Path) -> None:
