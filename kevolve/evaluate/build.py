@@ -26,7 +26,13 @@ def build(source: str, language_name: str, *, spec: Spec, target: Target, cache:
     except BuildError as error:
         return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=str(error))
     return Candidate(
-        name=spec.name, language=language_name, entry=spec.name, source=source, artifact=built.artifact, resources=dict(built.resources)
+        name=spec.name,
+        language=language_name,
+        entry=spec.name,
+        source=source,
+        artifact=built.artifact,
+        resources=dict(built.resources),
+        remarks=built.diagnostics,
     )
 
 

@@ -25,6 +25,7 @@ class Candidate:
     callable: str | None = None
     moved: Moved | None = None
     resources: Mapping[str, float] = field(default_factory=dict)  # registers, spill_bytes, shared_bytes, occupancy: what compilers said
+    remarks: str = ""  # what compilers warned of, and of several kernels what each needs
     ahead: str = ""  # what was compiled before a device was held, and what could not be
 
     @property
@@ -35,4 +36,5 @@ class Candidate:
     @property
     def said(self) -> dict[str, Any]:
         """What an outcome's ``detail`` holds of these."""
-        return ({"resources": dict(self.resources)} if self.resources else {}) | ({"ahead": self.ahead} if self.ahead else {})
+        said = {"resources": dict(self.resources), "remarks": self.remarks, "ahead": self.ahead}
+        return {name: value for name, value in said.items() if value}

@@ -183,8 +183,9 @@ def _end(run: _Run) -> None:
         run.child = None
 
 
-def _failed(error: ChildFailed, stage: Stage) -> Outcome:
-    message = error.message + (f"\n--- its output ends with\n{error.log.rstrip()}" if error.log.strip() else "")
+def _failed(error: ChildFailed, stage: Stage, reached: str = "") -> Outcome:
+    message = error.message + (reached if error.status is Status.TIMEOUT else "")
+    message += f"\n--- its output ends with\n{error.log.rstrip()}" if error.log.strip() else ""
     return Outcome(status=error.status, stage=stage, message=message, detail={"log": error.log} if error.log else {})
 
 
@@ -302,7 +303,8 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int], repeated: int = _REP
         except ChildFailed as error:
             # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
             item = min(error.progress or 0, len(batch) - 1)
-            return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES))]
+            reached = f", at draw {item + 1} of {len(batch)} that share this time" if len(batch) > 1 else ""
+            return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES, reached))]
         except BadMeta as error:
             return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]
         hacked = _library_calls(run, reply.fields.get("operators"), Stage.PROPERTIES)

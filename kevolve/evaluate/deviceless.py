@@ -58,7 +58,8 @@ def compiled_for(
             built = language.build_for(source, arch=arch, cache=cache, timeout_s=timeout_s)
         except BuildError as error:
             return Outcome(status=Status.COMPILE_ERROR, stage=Stage.COMPILE, message=f"does not compile for {arch}: {error}")
-        return Candidate(name=spec.name, language=language.name, entry=spec.name, source=source, resources=dict(built.resources))
+        needs = dict(built.resources)
+        return Candidate(name=spec.name, language=language.name, entry=spec.name, source=source, resources=needs, remarks=built.diagnostics)
     candidate = build(source, language.name, spec=spec, target=target, cache=cache, timeout_s=timeout_s)
     if isinstance(candidate, Outcome):
         return candidate

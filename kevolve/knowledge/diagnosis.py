@@ -77,7 +77,7 @@ def diagnose(
         siblings=tried.siblings(graph, step.parents),
         empty_call_us=_empty_call_us(facts),
     )
-    found = rules.findings(evidence) or (_draft(evidence),)
+    found = rules.findings(evidence) or (_draft(evidence, _bounds(facts)),)
     return Diagnosis(
         phase=_phase(node),
         bottlenecks=tuple(dict.fromkeys(finding.bottleneck for finding in found)),
@@ -121,12 +121,18 @@ def _empty_call_us(facts: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _draft(evidence: Evidence) -> Finding:
-    """Nothing to look at yet: what such operators are bounded by."""
-    arithmetic = not set(ARITHMETIC).isdisjoint(evidence.families)
+def _bounds(facts: Mapping[str, Any]) -> Sequence[str]:
+    """What the floors of the cases are made of, where they are known."""
+    return [each["bound"] for each in facts.get("cases", {}).values() if each and each.get("bound")]
+
+
+def _draft(evidence: Evidence, bounds: Sequence[str]) -> Finding:
+    """Nothing to look at yet: what the floors say bounds it, or what such operators are bounded by."""
+    arithmetic = max(set(bounds), key=bounds.count) == "compute" if bounds else not set(ARITHMETIC).isdisjoint(evidence.families)
+    why = f"by the floors of {len(bounds)} cases" if bounds else "as a rule of its family"
     return Finding(
         bottleneck="compute" if arithmetic else "memory",
-        says="A draft: nothing was measured from here. " + ("Arithmetic" if arithmetic else "Memory traffic") + " should bound it.",
+        says=f"A draft: nothing was measured from here. {'Arithmetic' if arithmetic else 'Memory traffic'} should bound it ({why}).",
         words="basics entry function wrapper allocate outputs example "
         + ("tile matrix units" if arithmetic else "one pass fusion bandwidth"),
         directions=("Read each input once, write each output once, and cover every size from 0 on.",),

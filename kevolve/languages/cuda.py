@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kevolve.languages import BuildError, Built, Loaded, native
+from kevolve.languages import BuildError, Built, Loaded, native, ptxas
 from kevolve.languages.cpp_source import normalise, parse_problem, policy_problem
 from kevolve.languages.cuda_source import CUDA
 
@@ -87,8 +87,8 @@ class Cuda:
             artifact=artifact,
             seconds=time.perf_counter() - began,
             cached=cached,
-            diagnostics=native.shortened(_without_resources(text)),
-            resources=resources(text),
+            diagnostics=native.shortened(ptxas.remarks(text)),
+            resources=ptxas.resources(text),
         )
 
     def tool_folders(self) -> tuple[Path, ...]:
@@ -142,7 +142,7 @@ def _compile(path: str, source: str, arch: str, artifact: Path, log: Path, timeo
         command = [path, _generate(arch), *FLAGS, *native.includes(), "kernel.cu", "-o", "kernel.so", *native.link()]
         environment = {**os.environ, "TMPDIR": str(folder)}
         text = native.run([*command, *_libraries(path)], timeout_s=timeout_s, folder=folder, environment=environment)
-        (folder / "kernel.txt").write_text(text, encoding="utf-8")
+        (folder / "kernel.txt").write_text(ptxas.demangled(text), encoding="utf-8")
         (folder / "kernel.txt").rename(log)
         (folder / "kernel.so").rename(artifact)
 
@@ -151,30 +151,3 @@ def _libraries(path: str) -> list[str]:
     """Where the wheels' nvcc finds the static runtime: it looks in ``lib64``, they have ``lib``."""
     folder = Path(path).resolve().parents[1] / "lib"
     return [f"-L{folder}"] if (folder / "libcudart_static.a").exists() else []
-
-
-_ENTRY = re.compile(r"ptxas info\s*:\s*Compiling entry function '(?P<name>[^']+)' for '(?P<arch>\w+)'")
-_REGISTERS = re.compile(r"Used (?P<registers>\d+) registers")
-_SHARED = re.compile(r"(?P<bytes>\d+) bytes smem")
-_FRAME = re.compile(r"(?P<frame>\d+) bytes stack frame")
-
-
-def resources(text: str) -> Mapping[str, float]:
-    """The most demanding kernel of what ``ptxas -v`` printed: registers a thread, local memory a thread, static shared memory a block."""
-    bodies = _ENTRY.split(text)[3::3]
-    if not bodies:
-        return {}
-    return {
-        "registers": max(_most(_REGISTERS, body) for body in bodies),
-        "spill_bytes": max(_most(_FRAME, body) for body in bodies),
-        "shared_bytes": max(_most(_SHARED, body) for body in bodies),
-        "kernels": len(bodies),
-    }
-
-
-def _most(pattern: re.Pattern[str], text: str) -> int:
-    return max((int(number) for number in pattern.findall(text)), default=0)
-
-
-def _without_resources(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("ptxas info") and "bytes stack frame" not in line)

@@ -67,6 +67,8 @@ class HomeLab:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_working", threading.Semaphore(max(1, self.jobs)))
 
+    times = False
+
     def build(self, language: str, source: str) -> Outcome:
         """See ``Lab``; compiled for the device there."""
         return self._answer(self._built, language, source)

@@ -11,6 +11,11 @@ from kevolve.search.crew import Evaluated
 class Lab(Protocol):
     """Thread-safe. Answers are kept by normalised source: the evaluation of what is then proposed costs nothing again."""
 
+    @property
+    def times(self) -> bool:
+        """Whether ``evaluate`` can time: False where the device is on another machine."""
+        ...
+
     def build(self, language: str, source: str) -> Outcome:
         """Parse, policy, compile; ``detail["resources"]``: registers, spills and what else compilers said."""
         ...

@@ -112,6 +112,8 @@ class Pipeline:
 
     # -- the lab ---------------------------------------------------------------------------------------------------
 
+    times = True
+
     def build(self, language: str, source: str) -> Outcome:
         """See ``Lab``."""
         known = self._known.of(language, source)

@@ -133,6 +133,7 @@ def test_a_crash_names_the_draw_that_crashes(judge: Judge) -> None:
 def test_an_endless_loop_is_a_timeout_that_names_its_draw(judge: Judge) -> None:
     outcome = judge('while (cols == 333) asm volatile("");', deadline_s=5)
     assert outcome.status is Status.TIMEOUT
+    assert re.search(r"no answer to 'run' within 5 s, at draw \d+ of \d+ that share this time", outcome.message)
     assert json.loads(outcome.detail["draw"])["values"]["cols"] == 333
 
 

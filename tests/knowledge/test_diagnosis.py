@@ -43,6 +43,13 @@ def test_without_parents_it_is_a_draft_bounded_by_its_family():
     assert diagnosed(parents=(), families=("pointwise",)).bottlenecks == ("memory",)
 
 
+def test_a_draft_is_bounded_by_what_the_floors_are_made_of_where_they_are_known():
+    cases = {name: {"floor_us": 20.0, "bound": bound} for name, bound in (("large", "memory"), ("wide", "memory"), ("small", "compute"))}
+    found = diagnosed(parents=(), families=("matmul",), facts={"cases": cases})
+    assert found.bottlenecks == ("memory",)
+    assert "Memory traffic should bound it (by the floors of 3 cases)." in found.summary
+
+
 @pytest.mark.parametrize("status, phase", [(Status.PASSED, "optimise"), (Status.NOT_MEASURED, "optimise"), (Status.COMPILE_ERROR, "debug")])
 def test_the_phase_is_the_parents_state(status, phase):
     assert diagnosed(node(1, status)).phase == phase

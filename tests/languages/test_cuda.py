@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kevolve.languages import BuildError, BuildsFor, Built
-from kevolve.languages.cuda import Cuda, compiler, resources
+from kevolve.languages.cuda import Cuda, compiler
 
 SOURCE = (Path(__file__).parent / "rms_norm.cu").read_text()
 SMALL = """// scale: 2x
@@ -183,21 +183,6 @@ def test_a_compiler_without_end_is_stopped(cache: Path) -> None:
         build(endless.replace("2 * x[at]", "A<0>::v"), cache, timeout_s=3)
     assert time.monotonic() - began < 10
     assert not list((cache / "cuda").glob("*/build-*"))
-
-
-def test_the_compilers_words_become_figures() -> None:
-    text = """ptxas info    : 0 bytes gmem
-ptxas info    : Compiling entry function '_Z1fPf' for 'sm_90a'
-ptxas info    : Function properties for _Z1fPf
-    24 bytes stack frame, 16 bytes spill stores, 20 bytes spill loads
-ptxas info    : Used 40 registers, used 1 barriers, 24 bytes cumulative stack size, 1024 bytes smem
-ptxas info    : Compiling entry function '_Z1gPf' for 'sm_90a'
-ptxas info    : Function properties for _Z1gPf
-    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
-ptxas info    : Used 255 registers, used 0 barriers
-"""
-    assert resources(text) == {"registers": 255, "spill_bytes": 24, "shared_bytes": 1024, "kernels": 2}
-    assert resources("") == {}
 
 
 def test_importing_the_language_imports_no_torch() -> None:

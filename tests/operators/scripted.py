@@ -66,6 +66,8 @@ class Scripted:
 class FakeLab:
     """Refuses to build what holds ``error``, finds wrong what holds ``wrong``; else as fast as ``speed N`` in the text says."""
 
+    times = True
+
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self._lock = threading.Lock()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kevolve.search.policies import Step
 
 DOCUMENTS = 5  # that a prompt quotes
+SHELF = 40  # that lie in a coding agent's folder, whole
 _NEVER_AGAIN = ("auth",)  # failures after which a model is not asked again
 
 
@@ -102,7 +103,7 @@ class Agent:
         sent = prompt.synthesise(made_of)
         reading = self._reading(made_of.language, context.spec.name)
         if mode == "workspace":
-            conversation, ending = self._in_workspace(model, sent, bench, meter, made_of, reading)
+            conversation, ending = self._in_workspace(model, sent, bench, meter, made_of, reading, scope)
         else:
             conversation = Conversation(model, sent, bench, meter)
             ending = conversation.with_tools(reading) if mode == "tools" else conversation.by_blocks(reading)
@@ -154,6 +155,8 @@ class Agent:
             diagnosis=_told(diagnosis),
             mode=mode,
             left=f"{self.limits.calls} evaluations" if mode == "workspace" else meter.left(),
+            documents=self._library is not None,
+            times=context.lab is None or context.lab.times,
         )
         return made_of, diagnosis
 
@@ -177,6 +180,13 @@ class Agent:
         found = self._library.search(diagnosis, limit=DOCUMENTS)
         return tuple(Excerpt(id=each.document.id, title=each.document.title, text=each.excerpt) for each in found)
 
+    def _shelf(self, diagnosis: Any) -> tuple[Excerpt, ...]:
+        """Whole documents for an author who cannot search: those of the prompt, and what else is found for the diagnosis."""
+        if self._library is None or diagnosis is None:
+            return ()
+        found = self._library.search(diagnosis, limit=SHELF)
+        return tuple(Excerpt(id=each.document.id, title=each.document.title, text=each.document.text) for each in found)
+
     def _bench(self, context: Context, step: Step, made_of: Ingredients, scope: Any) -> Bench:
         base = made_of.recalled.base
         known = {node.source_hash: node.id for node in context.graph.nodes if node.outcome.status is not Status.NO_CANDIDATE}
@@ -199,12 +209,12 @@ class Agent:
         return Reading(words=prompt.info_words(language), parses=lambda source: language.parse(readable(source), entry) is None)
 
     def _in_workspace(
-        self, model: Model, sent: Prompt, bench: Bench, meter: Meter, made_of: Ingredients, reading: Reading
+        self, model: Model, sent: Prompt, bench: Bench, meter: Meter, made_of: Ingredients, reading: Reading, scope: Any
     ) -> tuple[Conversation, Ending]:
         """One run of a coding agent's command in a folder."""
         parent, spec = bench.begun_with, prompt.spec_text(made_of.spec)
         with temporary(made_of.language.suffix, self._workspaces) as workspace:
-            workspace.fill(prompt=sent, spec=spec, parent=parent, knowledge=made_of.knowledge)
+            workspace.fill(prompt=sent, spec=spec, parent=parent, knowledge=self._shelf(scope))
             conversation = Conversation(model, sent, bench, meter, workspace=workspace)
             return conversation, conversation.in_workspace(workspace, reading)
 

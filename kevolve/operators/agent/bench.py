@@ -116,6 +116,7 @@ class Bench:
         """The tools that there is something behind."""
         without = {"search_knowledge", "read_knowledge"} if self._library is None else set[str]()
         without |= {"compile", "run_development_plan", "time", "profile"} if self._lab is None else set()
+        without |= {"time"} if self._lab is not None and not self._lab.times else set()
         return tuple(tool for tool in tools() if tool.name not in without)
 
     def answer(self, call: ToolCall) -> Answered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kevolve.spec.domain import Choices, Domain, Sizes
@@ -21,6 +21,7 @@ def facts_of(spec: Spec, target: str) -> dict[str, Any]:
         "inputs": list(spec.reference.inputs),
         "reference": reference_source(spec),
         "cases": [_case(spec, case) for case in cases],
+        "made_by": makers_source(spec, cases),
         "vary": {name: _domain(domain) for name, domain in spec.vary.items()},
         "choices": {name: ", ".join(map(str, values)) for name, values in spec.choices.items()},
         "tolerance": spec.tolerance,
@@ -41,6 +42,20 @@ def reference_source(spec: Spec) -> str:
     return "\n\n".join(text.strip("\n") for text in (*others, own))
 
 
+def makers_source(spec: Spec, cases: Sequence[Case]) -> str:
+    """The text of the functions that make the cases' inputs, with what they name; nothing where inputs are described or have no text."""
+    described = [spec.describe(**case.values) for case in cases]
+    makers = dict.fromkeys(each for each in described if inspect.isfunction(each))
+    texts: dict[str, None] = {}
+    for maker in makers:
+        try:
+            own, *others = sources(maker, beyond=True)
+        except (OSError, TypeError):  # typed in, or made by a program: it has no file
+            continue
+        texts |= dict.fromkeys(text.strip("\n") for text in (*others, own))
+    return "\n\n".join(texts)
+
+
 def _case(spec: Spec, case: Case) -> dict[str, Any]:
     return {"id": case.id, "least": spec.least_speedup(case), "inputs": list(_inputs(spec, case.values))}
 
@@ -49,7 +64,7 @@ def _inputs(spec: Spec, values: Mapping[str, Any]) -> Iterator[str]:
     """Each input of a case with its shape and dtype, by the reference's names."""
     described = spec.describe(**values)
     if callable(described):
-        yield f"made by the test function of {', '.join(f'{name}={value}' for name, value in values.items())}"
+        yield f"made by the function below of {', '.join(f'{name}={value}' for name, value in values.items())}"
         return
     names = iter(spec.reference.inputs)
     for item in described:

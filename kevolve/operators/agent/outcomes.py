@@ -11,6 +11,7 @@ from kevolve.operators.agent.sections import cut, one_line
 from kevolve.search.node import Graph, Node
 
 MESSAGE_TOKENS = 1_200
+REMARKS_TOKENS = 500
 _FOR_PEOPLE = "replay: pytest"  # a line of a counterexample that no model can follow
 _RESOURCES = {
     "registers": "registers a thread",
@@ -22,7 +23,7 @@ _RESOURCES = {
 
 
 def outcome_text(outcome: Outcome, *, budget: int = MESSAGE_TOKENS) -> str:
-    """Status, stage and message (compiler output or counterexample, both ends kept), then what the compiler said of resources."""
+    """Status, stage and message (compiler output or counterexample, both ends kept), then what the compiler said of the kernels."""
     told = "\n".join(line for line in outcome.message.strip().splitlines() if not line.startswith(_FOR_PEOPLE))
     message = cut(told, budget, keep="both")
     lines = [f"{outcome.status} at stage {outcome.stage}{': ' if message else ''}{message}"]
@@ -30,11 +31,15 @@ def outcome_text(outcome: Outcome, *, budget: int = MESSAGE_TOKENS) -> str:
 
 
 def resources_text(detail: Mapping[str, Any]) -> str:
-    """``Resources: 40 registers a thread, …``, or nothing where no compiler said any."""
-    known = detail.get("resources")
-    if not isinstance(known, Mapping) or not known:
-        return ""
-    return "Resources: " + ", ".join(f"{value:g} {_RESOURCES.get(name, name)}" for name, value in known.items())
+    """``Resources: 40 registers a thread, …``, then what compilers remarked; nothing where none said anything."""
+    known, remarks = detail.get("resources"), detail.get("remarks")
+    lines = []
+    if isinstance(known, Mapping) and known:
+        most = "Resources, each the most that any kernel needs: " if known.get("kernels", 1) > 1 else "Resources: "
+        lines.append(most + ", ".join(f"{value:g} {_RESOURCES.get(name, name)}" for name, value in known.items()))
+    if isinstance(remarks, str) and remarks:
+        lines.append("The compiler's remarks:\n" + cut(remarks, REMARKS_TOKENS))
+    return "\n".join(lines)
 
 
 def figures_text(fitness: float, detail: Mapping[str, Any], facts: Mapping[str, Any], baseline: str) -> str:

@@ -68,6 +68,8 @@ class Ingredients:
     diagnosis: str = ""
     mode: Mode = "tools"
     left: str = ""  # the budget of the conversation, in words
+    documents: bool = False  # whether there are any to look into
+    times: bool = True  # whether kernels can be timed while the conversation lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ def synthesise(made_of: Ingredients, budgets: Mapping[str, int] = BUDGETS) -> Pr
 
 def spec_text(spec: Mapping[str, Any]) -> str:
     """The whole spec, uncut."""
-    return render("spec.md.jinja", **{**spec, "reference": fenced(spec["reference"], "python")})
+    texts = {name: fenced(spec[name], "python") if spec[name] else "" for name in ("reference", "made_by")}
+    return render("spec.md.jinja", **{**spec, **texts})
 
 
 @cache
@@ -159,6 +162,8 @@ def _rules(made_of: Ingredients) -> str:
         baseline=made_of.spec["baseline"][0],
         allow=made_of.spec["allow"],
         mode=made_of.mode,
+        documents=made_of.documents,
+        times=made_of.times,
         suffix=made_of.language.suffix,
         fence=fence_of(made_of.language),
         example=(TEMPLATES / "example.txt").read_text(encoding="utf-8").strip(),
@@ -195,10 +200,14 @@ def _hardware(made_of: Ingredients) -> str:
 def _times(made_of: Ingredients) -> str:
     """What is measured of the cases: it grows while a search runs, and is no part of the stable prefix."""
     known = made_of.facts.get("cases", {})
-    cases = [
-        {"id": case, "baseline": _us(each.get("baseline_us")), "floor": _us(each.get("floor_us"))} for case, each in known.items() if each
+    columns = {"baseline_us": f"{made_of.spec['baseline'][0]} (us)", "floor_us": "speed of light (us)", "bound": "which is"}
+    said = {name: title for name, title in columns.items() if any(each.get(name) for each in known.values())}
+    rows = [
+        [f"`{case}`", *(each.get(name) or "unknown" if name == "bound" else _us(each.get(name)) for name in said)]
+        for case, each in known.items()
+        if each
     ]
-    return render("times.md.jinja", baseline=made_of.spec["baseline"][0], cases=cases) if cases else ""
+    return render("times.md.jinja", titles=["case", *said.values()], rows=rows) if rows else ""
 
 
 def _us(value: float | None) -> str:

@@ -50,7 +50,10 @@ class Workspace:
         if parent:
             self._write(f"parent{self.suffix}", parent)
         for document in knowledge:
-            self._write(f"knowledge/{re.sub(r'[^a-zA-Z0-9_-]+', '-', document.id)}.md", f"# {document.title}\n\n{document.text}")
+            self._write(f"knowledge/{_file_of(document)}", f"# {document.title}\n\n{document.text}")
+        if knowledge:
+            listed = [f"- {document.title}: `{_file_of(document)}`" for document in knowledge]
+            self._write("knowledge/INDEX.md", "\n".join(["Documents, the most fitting first:", "", *listed, ""]))
         self._write("evaluate", render("evaluate.sh.jinja", suffix=self.suffix) + "\n")
         (self.folder / "evaluate").chmod(0o755)
 
@@ -120,6 +123,11 @@ class Workspace:
         request.unlink(missing_ok=True)
 
 
+def _file_of(document: Excerpt) -> str:
+    """A document's name in the folder."""
+    return f"{re.sub(r'[^a-zA-Z0-9_-]+', '-', document.id)}.md"
+
+
 def _unanswered(kind: str, source: str | None) -> Answered:
     return Answered(text="nobody evaluates any more", failed=True)
 
@@ -127,6 +135,8 @@ def _unanswered(kind: str, source: str | None) -> Answered:
 def _answer(bench: Bench, meter: Meter, kind: str, source: str | None) -> Answered:
     if kind not in KINDS:
         return Answered(text=f"expected one of {', '.join(KINDS)}, got {kind[:40]!r}", failed=True)
+    if KINDS[kind] not in {tool.name for tool in bench.offered()}:
+        return Answered(text=f"{kind}: not here: that waits for the device, which is on another machine", failed=True)
     if meter.calls >= meter.limits.calls or meter.seconds_left <= 0:
         return Answered(text="no evaluation is left: end with the kernel as it should be handed in", failed=True)
     meter.calls += 1

@@ -240,6 +240,17 @@ def test_a_kernel_that_is_timed_on_another_machine_is_kept_and_its_profile_says_
     assert profiled == f"{timed}\n\nLoops: all vectorised"
 
 
+def test_where_nothing_can_be_timed_the_tool_for_it_is_not_offered():
+    class Distant(FakeLab):
+        times = False
+
+    model = Scripted(calls(call("write_kernel", source=NEW), call("time", 2)), finish())
+    assert propose(model, lab=Distant()).source == NEW
+    assert not {"time"} & {tool.name for tool in model.requests[0].tools}
+    assert "`time` it" not in model.requests[0].system
+    assert "no tool 'time'" in results(model)[1]
+
+
 def test_without_a_lab_nothing_can_be_built_and_the_tools_are_not_offered():
     model = Scripted(calls(call("compile")), calls(call("write_kernel", source=NEW)), finish())
     assert propose(model, lab=None).source == NEW

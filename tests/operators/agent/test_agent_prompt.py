@@ -233,6 +233,15 @@ def test_every_tool_has_a_schema_of_an_object():
         assert set(tool.parameters["required"]) <= set(tool.parameters["properties"])
 
 
+def test_what_a_case_is_bound_by_stands_beside_its_floor_and_a_baseline_that_nobody_timed_has_no_column():
+    facts = {**FACTS, "cases": {"small": {"floor_us": 300.0, "bound": "memory"}, "many": {}}}
+    assert section(made(Step(parents=()), facts=facts), "times").splitlines()[2:5] == [
+        "| case | speed of light (us) | which is |",
+        "|---|---|---|",
+        "| `small` | 300 | memory |",
+    ]
+
+
 def test_unknown_facts_are_left_out():
     sent = made(Step(parents=()), facts={})
     assert section(sent, "hardware") == ""

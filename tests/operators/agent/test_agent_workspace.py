@@ -25,7 +25,7 @@ from kevolve.search.replay import Recording as Stored
 from kevolve.search.step import Arm
 from kevolve.store.graph_store import GraphStore
 from tests.operators.agent.test_agent_prompt import FakeLibrary, diagnose
-from tests.operators.scripted import KERNEL, USAGE, Plain, context, node
+from tests.operators.scripted import KERNEL, USAGE, FakeLab, Plain, context, node
 
 NEW = "// rms_norm: speed 1.9\nint block = 2;\n"
 SAID = "hypothesis: rows are read twice\npredicted gain: 1.4x\nidea: one pass\n"
@@ -90,6 +90,35 @@ def test_the_folder_holds_prompt_spec_parent_and_knowledge():
     assert "PROMPT.md\nSPEC.md\nevaluate\nkernel.cpp\nknowledge\nparent.cpp" in said
     assert "./evaluate check" in json.loads(proposal.transcript)["system"]
     assert proposal.source == KERNEL + "x\n"
+
+
+def test_an_author_in_a_folder_gets_whole_documents_and_a_list_of_them():
+    script = "cat knowledge/INDEX.md; grep -c 'in registers between' knowledge/samples-normalisation-rows.md; printf x >> kernel.cpp"
+    proposal, _ = propose(script, library=FakeLibrary("Hold a row in registers between two reductions.\n"), diagnose=diagnose)
+    kept = json.loads(proposal.transcript)
+    said = kept["messages"][1]["parts"][0]["text"]
+    assert said == "Documents, the most fitting first:\n\n- A row in registers: `samples-normalisation-rows.md`\n3\n"
+    assert "`knowledge/` (documents, whole" in kept["system"]
+
+
+def test_without_a_library_nothing_is_said_of_documents():
+    proposal, _ = propose("ls; printf x >> kernel.cpp")
+    kept = json.loads(proposal.transcript)
+    assert "knowledge" not in kept["system"] + kept["messages"][1]["parts"][0]["text"]
+
+
+def test_where_the_device_is_elsewhere_no_timing_is_offered_and_asking_for_one_says_why():
+    class Distant(FakeLab):
+        times = False
+
+    model = Command(f"./evaluate time; ./evaluate check; printf '%s' '{NEW}' > kernel.cpp")
+    made = Agent([model], language=lambda name: Plain())
+    (proposal,) = made.propose(context([node(1)], lab=Distant()), Step(parents=(1,)), 1)
+    kept = json.loads(proposal.transcript)
+    assert "./evaluate time" not in kept["system"]
+    assert "the kernel is timed there after you have finished" in kept["system"]
+    assert kept["notes"][0]["answer"] == "time: not here: that waits for the device, which is on another machine"
+    assert kept["notes"][1]["answer"].startswith("Right on the whole development plan.")
 
 
 def asked_of(model: Model) -> Proposal:
