@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from kevolve import registry
 from kevolve.evaluate import counterexamples
-from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.feedback import light
-from kevolve.evaluate.timing import timed_pool
+from kevolve.evaluate.pools import Pools
 from kevolve.operators import bind, registered, traced
 from kevolve.search.budget import Budget
 from kevolve.search.crew import Evaluate, Evaluated
@@ -60,11 +59,19 @@ class Searching:
     def __init__(self, run: Run, spec: Spec, cases: Sequence[Case]) -> None:
         self._run, self._spec, self._cases = run, spec, tuple(cases)
         self._resources = ExitStack()
-        self._pools: dict[str, Pool] = {}
         self._abandoned = threading.Event()
         self._beside: _Beside | None = None
         self.number = 0  # of this run in the store
         self.pipeline: Pipeline | None = None  # what evaluates here
+
+    @cached_property
+    def _pools(self) -> Pools:
+        """The contents on which the search times its cases, for all its candidates."""
+        run = self._run
+        begin = partial(run.templates.begin, self._spec, target=run.target)
+        pools = Pools(self._spec, seed=run.seed, quiet=run.workers.quiet, made=lambda case, pool: begin(case, pool=pool))
+        self._resources.callback(pools.close)
+        return pools
 
     @cached_property
     def spool(self) -> Spool | None:
@@ -180,10 +187,10 @@ class Searching:
         """What evaluates here, and what must be measured or made before the search begins."""
         pipeline = self._pipeline()
         self._resources.callback(pipeline.close)
-        for case in self._cases if not self.shares_cores else ():  # now, so that the compiled baseline is made beside the search
-            self._pool(case)
         if self._run.model:
             _ = self._run.peaks  # now, while nothing else runs
+        if not self.shares_cores:
+            self._pools.begin(self._cases)  # beside the search, and the compiled baselines with them
         return pipeline
 
     def _relatives(self, store: GraphStore, known: Mapping[str, Any]) -> Sequence[Proposal]:
@@ -227,7 +234,7 @@ class Searching:
             plans={language: run.plan(spec, language, plan_seed, huge=False) for language in self.languages},
             kept=tuple(counterexamples.load(spec)),
             cache=run.cache,
-            pool=self._pool,
+            pool=self._pools.of,
             seed=run.seed,
             jobs=len(os.sched_getaffinity(0)),
             templates=run.templates,
@@ -260,15 +267,6 @@ class Searching:
             if case.id in pipeline.baseline_us:
                 cases[case.id]["baseline_us"] = pipeline.baseline_us[case.id]
         return {"cases": cases, "device": dict(self._run.target.device()), "peaks": asdict(peaks)}
-
-    def _pool(self, case: Case) -> Pool:
-        """The contents on which the search times a case, for all its candidates."""
-        if case.id not in self._pools:
-            with self._run.workers.quiet.working():
-                pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._run.seed)
-            self._resources.callback(pool.close)
-            self._run.templates.begin(self._spec, case, target=self._run.target, pool=pool)
-        return self._pools[case.id]
 
     def _seeds(self) -> tuple[Proposal, ...]:
         """The kernel that stands beside the test: what is there is a candidate too."""

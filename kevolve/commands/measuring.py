@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.evaluate import counterexamples
-from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.feedback import light
 from kevolve.evaluate.outcome import Outcome, Stage, Status
-from kevolve.evaluate.timing import Measurement, timed_pool
+from kevolve.evaluate.pools import Pools
+from kevolve.evaluate.timing import Measurement
 from kevolve.report.progress import Listener
 from kevolve.report.record import Record
 from kevolve.run import Run
 from kevolve.search.node import Proposal
 from kevolve.search.pipeline import Pipeline
 from kevolve.settings import Settings
-from kevolve.spec.spec import Case, Draw, decode
+from kevolve.spec.spec import Draw, decode
 from kevolve.spool import SpoolError
 from kevolve.spool import round as round_file
 from kevolve.spool.declared import rebuild
@@ -66,7 +66,10 @@ class Measuring:
         self._run = Run(settings, Silent())
         self._spec = rebuild(round.declared)
         self._stack = ExitStack()
-        self._pools: dict[str, Pool] = {}
+        begin = partial(self._run.templates.begin, self._spec, target=self._run.target)
+        quiet = self._run.workers.quiet
+        self._pools = Pools(self._spec, seed=round.plan_seed, quiet=quiet, made=lambda case, pool: begin(case, pool=pool))
+        self._stack.callback(self._pools.close)
         for draw in round.kept:
             counterexamples.save(self._spec, decode(self._spec, Draw.from_json(draw)))  # replayed first, as at home
 
@@ -93,8 +96,7 @@ class Measuring:
         """The evaluation that a search runs at home, on the development plan."""
         run, spec = self._run, self._spec
         if not run.target.shares_cores:
-            for case in spec.cases:  # now, so that the compiled baseline is made beside the checks
-                self._pool(case)
+            self._pools.begin(spec.cases)  # beside the checks, and the compiled baselines with them
         return Pipeline(
             spec=spec,
             cases=spec.cases,
@@ -103,18 +105,11 @@ class Measuring:
             plans={language: run.plan(spec, language, self._round.plan_seed, huge=False) for language in languages},
             kept=tuple(counterexamples.load(spec)),
             cache=run.cache,
-            pool=self._pool,
+            pool=self._pools.of,
             seed=self._round.plan_seed,
             jobs=self._cores,
             templates=run.templates,
         )
-
-    def _pool(self, case: Case) -> Pool:
-        if case.id not in self._pools:
-            pool = self._pools[case.id] = timed_pool(self._spec, case, seed=self._round.plan_seed)
-            self._stack.callback(pool.close)
-            self._run.templates.begin(self._spec, case, target=self._run.target, pool=pool)
-        return self._pools[case.id]
 
     def _accepted(self, job: Job) -> JobResult:
         """The full plan and every case timed, under a seed that is drawn here and that nobody has seen."""

@@ -16,6 +16,7 @@ from kevolve import registry
 from kevolve.evaluate.arena import contiguous_strides, name_of
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import ChildFailed, Reply, Workers
+from kevolve.evaluate.contents import Pool
 from kevolve.evaluate.materialise import elements, materialise
 from kevolve.evaluate.oracle import ReferenceFailed, blame
 from kevolve.evaluate.outcome import Outcome, Stage, Status
@@ -42,10 +43,17 @@ class Shapes:
     timed: int
 
 
-def shapes(spec: Spec, cases: Iterable[Case], plan: Plan | None, *, seed: int = 0) -> Shapes:
-    """The shapes of ``cases`` and of the draws of ``plan``; inputs that cannot be made are left out: the check says so."""
-    cased = [Draw(values=case.values, seed=seed) for case in cases]
-    timed = _distinct(_shape(spec, draw, partial(materialise, spec, draw)) for draw in cased)
+def shapes(spec: Spec, cases: Iterable[Case], plan: Plan | None, *, seed: int = 0, pools: Callable[[Case], Pool] | None = None) -> Shapes:
+    """The shapes of ``cases`` and of the draws of ``plan``; inputs that cannot be made are left out: the check says so.
+
+    ``pools``: the contents that the cases will be timed on. What a function makes may take seconds to make, and is there already.
+    """
+
+    def made(draw: Draw, case: Case) -> tuple[Any, ...]:
+        return materialise(spec, draw) if pools is None else pools(case).first()
+
+    cased = [(Draw(values=case.values, seed=seed), case) for case in cases]
+    timed = _distinct(_shape(spec, draw, partial(made, draw, case)) for draw, case in cased)
     numbers = range(len(plan.draws)) if plan is not None else ()
     drawn = _distinct(_shape(spec, plan.draws[number], partial(plan.inputs, number)) for number in numbers if plan is not None)
     return Shapes(layouts=(*timed.values(), *(layout for text, layout in drawn.items() if text not in timed)), timed=len(timed))

@@ -21,7 +21,7 @@ import math
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +93,11 @@ class Pool:
         """How many calls of a process get contents of their own, or None where every call's are made anew."""
         anew = any(slot["kind"] in ("window", "whole") for slot in self.layout[0])
         return None if anew else len(self.layout)
+
+    def first(self) -> tuple[Any, ...]:
+        """The inputs of the first set, without gradients of the outputs: numbers, and tensors that tell shapes and strides alone."""
+        slots = self.layout[0][: len(self.layout[0]) - self.grad_outputs]
+        return tuple(slot["value"] if slot["kind"] == "value" else _without_contents(slot) for slot in slots)
 
     def draw_seed(self, number: int, seed: int) -> int:
         """The seed of the draw behind call ``number`` of a process that began with ``seed`` (its gradients of the outputs above all)."""
@@ -190,6 +195,15 @@ class Contents:
         scattered = flat[number % min(pieces, STRIDE) :: STRIDE]  # a phase that the last `pieces` calls repeat: see `catch_up`
         start = window(~self._seed, position, number, pool.numel() - scattered.numel() + 1)
         scattered.copy_(pool[start : start + scattered.numel()])
+
+
+def _without_contents(slot: Mapping[str, Any]) -> torch.Tensor:
+    """A tensor on the device ``meta`` of a slot's dtype, shape, strides and offset."""
+    dtype, shape, strides, offset = getattr(torch, slot["dtype"]), slot["shape"], slot["strides"], slot["offset"]
+    if math.prod(shape) == 0:
+        return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+    span = offset + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    return torch.empty(span, dtype=dtype, device="meta").as_strided(shape, strides, offset)
 
 
 def strided_empty(shape: Sequence[int], strides: Sequence[int], offset: int, dtype: torch.dtype) -> torch.Tensor:

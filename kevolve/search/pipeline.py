@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kevolve import registry
 from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.baselines import Templates
 from kevolve.evaluate.build import build
@@ -24,6 +25,7 @@ from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import Plan
 from kevolve.evaluate.profiling import profile, profile_text
 from kevolve.evaluate.timing import quick
+from kevolve.languages import CompilesAhead
 from kevolve.search.answers import Answers
 from kevolve.search.crew import Evaluated
 from kevolve.search.gate import Gate
@@ -239,11 +241,11 @@ class Pipeline:
     def _compiled(self, candidate: Candidate, cores: int) -> Candidate | Outcome:
         """Its specialisations for the plan and the cases compiled, where that can be done without the device."""
         arch = architecture(self.target)
-        if arch is None:
+        if arch is None or not isinstance(registry.load("languages", candidate.language), CompilesAhead):
             return candidate
         with self._shaping:
             if candidate.language not in self._shapes:
-                self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language])
+                self._shapes[candidate.language] = shapes(self.spec, self.cases, self.plans[candidate.language], pools=self.pool)
             wanted = self._shapes[candidate.language]
         with self._compiling:
             return compile_ahead(

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from kevolve import registry
+from kevolve import registry, sizes
 from kevolve.evaluate.ahead import Shapes, architecture, compile_ahead, shapes
 from kevolve.evaluate.build import build
 from kevolve.evaluate.candidate import Candidate
 from kevolve.evaluate.client import Limits, Workers
+from kevolve.evaluate.contents import case_pool
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.plan import of_draws
 from kevolve.languages.triton import Triton
 from kevolve.spec.spec import Case
 from kevolve.targets.cpu import CPU
-from tests.evaluate.example_specs import draw, rms_norm_spec
+from tests.evaluate.example_specs import draw, rms_norm_spec, spec_of, total
 
 KERNEL = (Path(__file__).parents[1] / "languages" / "rms_norm_triton.py").read_text()
 ENTRY = "def rms_norm(x, weight):\n"
@@ -251,3 +253,20 @@ def test_shapes_are_told_once_and_large_draws_are_not_made_for_them() -> None:
     plan = of_draws(SPEC, [draw(rows=8192, cols=4096, dtype="bfloat16"), draw(rows=4096, cols=8192, dtype="float32", layout="strided")])
     wanted = shapes(SPEC, [CASE], plan)
     assert wanted == Shapes(layouts=([["bfloat16", [8192, 4096], [4096, 1], 0], ["bfloat16", [4096], [1], 0]],), timed=1)
+
+
+def test_what_a_function_makes_is_taken_from_the_contents_that_are_there() -> None:
+    made: list[int] = []
+
+    def lists(values: Any, generator: torch.Generator) -> Any:
+        made.append(values["rows"])
+        return torch.rand(8, values["rows"], generator=generator).t()[1:], torch.rand(0, 3), values["rows"]
+
+    spec = spec_of(total, lambda rows: lists, vary=dict(rows=sizes(1, 9)))
+    case = Case(id="4", values={"rows": 4})
+    with case_pool(spec, case, seed=1) as pool:
+        made.clear()
+        wanted = shapes(spec, [case], None, pools=lambda asked: pool)
+        assert made == []
+    assert wanted == shapes(spec, [case], None)
+    assert wanted.layouts == ([["float32", [3, 8], [1, 4], 1], ["float32", [0, 3], [3, 1], 0], {"value": 4}],)
