@@ -158,6 +158,7 @@ def unpack(round: Round, folder: Path) -> None:
         path.write_bytes(content)
 
 
-def without_duplicates(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """Each job once, in order."""
-    return tuple({(job.kind, job.language, job.address): job for job in jobs}.values())
+def in_order(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """Each job once, in an order that follows from the jobs: a search that is replayed asks for the same round, whoever answered first."""
+    found = {(job.kind, job.language, job.address): job for job in jobs}
+    return tuple(found[key] for key in sorted(found))

@@ -20,7 +20,7 @@ from kevolve.spool import SpoolError
 from kevolve.spool.container import BadArchive
 from kevolve.spool.declared import declare
 from kevolve.spool.results import JobResult, Results
-from kevolve.spool.round import Job, Kind, Round, without_duplicates
+from kevolve.spool.round import Job, Kind, Round, in_order
 from kevolve.spool.shelf import Sent, Shelf
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Spool:
         return Round(
             declared=self._declared,
             target=self._target,
-            jobs=without_duplicates(jobs),
+            jobs=in_order(jobs),
             plan_seed=self._plan_seed,
             kept=self._kept,
             files=self._files,

@@ -15,7 +15,7 @@ from kevolve.spool import SpoolError, container
 from kevolve.spool import round as round_file
 from kevolve.spool.container import BadArchive
 from kevolve.spool.declared import declare
-from kevolve.spool.round import Job, Round
+from kevolve.spool.round import Job, Round, in_order
 from tests.plain_kernel import NORMALISE
 from tests.spool.project import CASES, changed
 
@@ -40,6 +40,13 @@ def test_a_round_is_read_as_it_was_packed(made, tmp_path):
     found = round_file.read(path)
     assert found.round == made
     assert len(found.sha256) == 64
+
+
+def test_a_rounds_jobs_stand_once_each_in_an_order_that_their_arrival_does_not_change():
+    other = Job(kind="quick", language="cpp", source=NORMALISE + "// another\n")
+    first, second = in_order((*JOBS, other, JOBS[0])), in_order((other, JOBS[1], JOBS[0]))
+    assert first == second
+    assert sorted(job.kind for job in first) == ["accept", "quick", "quick"]
 
 
 def test_the_files_are_the_specs_own_and_what_they_import_and_no_installed_packages(made):
