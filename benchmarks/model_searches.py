@@ -4,6 +4,7 @@
     python -m benchmarks.model_searches device FOLDER reports/h200.json    # answers what they ask of the device from a record of it
     python -m benchmarks.model_searches rounds FOLDER OUT                  # the rounds that wait, to be carried to `kevolve evaluate OUT`
     python -m benchmarks.model_searches results FOLDER OUT                 # its results, laid beside their rounds: the searches go on
+    python -m benchmarks.model_searches fittest FOLDER .                   # there: what came out best, beside its test in the checkout
     python -m benchmarks.model_searches exchanges FOLDER OUT               # what was asked and answered, to start from another day
 
 ``:off`` searches without retrieval. ``--recorded FOLDER`` answers from kept exchanges (as long as prompts are the same) and asks nobody.
@@ -46,9 +47,9 @@ _OF_DEVICE = ("memory", "multiprocessors", "l2", "driver", "driver_cuda", "torch
 
 
 def main() -> None:
-    """The five commands."""
+    """The six commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("start", "device", "rounds", "results", "exchanges"))
+    parser.add_argument("command", choices=("start", "device", "rounds", "results", "fittest", "exchanges"))
     parser.add_argument("folder", type=Path, help="where the searches live")
     parser.add_argument("rest", nargs="+", metavar="NAME|PATH", help=f"start: of {', '.join(TESTS)}, each with :off or without")
     parser.add_argument("--model", help="start: as --kevolve-model; {name} stands for the search's")
@@ -67,7 +68,7 @@ def main() -> None:
         for told in device(folder, Path(given.rest[0])):
             print(told)
     else:
-        move = {"rounds": rounds, "results": results, "exchanges": exchanges}[given.command]
+        move = {"rounds": rounds, "results": results, "fittest": fittest, "exchanges": exchanges}[given.command]
         for path in move(folder, Path(given.rest[0])):
             print(path)
 
@@ -119,6 +120,37 @@ def results(folder: Path, out: Path) -> Iterator[Path]:
         partly = folder / name / "spool" / f"{own}.partly"
         shutil.copy(path, partly)
         yield partly.rename(partly.with_suffix(""))
+
+
+def fittest(folder: Path, checkout: Path) -> Iterator[str]:
+    """Of each spec that rounds and results in ``folder`` are of, lay the fittest candidate beside the test, unless it stands there.
+
+    For a run of the suite on the machine that measured them: the whole plan and every case with its interval decide there and then.
+    """
+    from kevolve import registry
+    from kevolve.spool import results as results_file
+    from kevolve.spool import round as round_file
+
+    best: dict[str, tuple[float, Any, Any]] = {}
+    for path in sorted(folder.glob("*.results.zip")):
+        asked = round_file.read(path.with_name(path.name.replace(".results.", ".round.")))
+        fitness = {each.job: each.fitness for each in results_file.read(path, asked).results}
+        for job in asked.round.jobs:
+            found = fitness[asked.round.identity(job)]
+            if found > best.get(asked.round.declared.nodeid, (0.0,))[0]:
+                best[asked.round.declared.nodeid] = (found, job, asked.round)
+    for nodeid, (found, job, round) in best.items():
+        language = registry.load("languages", job.language)
+        kernels = checkout / Path(nodeid.partition("::")[0]).parent / "kernels" / round.declared.name
+        present = kernels / f"{round.target}{language.suffix}"
+        if present.exists() and language.normalise(present.read_text()) == language.normalise(job.source):
+            yield f"{round.declared.name}: {found:.2f}x, stands there"
+            continue
+        for other in kernels.glob(f"{round.target}.*"):
+            other.unlink()
+        kernels.mkdir(parents=True, exist_ok=True)
+        present.write_text(job.source)
+        yield f"{round.declared.name}: {found:.2f}x, {present.relative_to(checkout)}"
 
 
 def exchanges(folder: Path, out: Path) -> Iterator[Path]:

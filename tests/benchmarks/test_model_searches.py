@@ -6,7 +6,13 @@ import gzip
 import json
 from pathlib import Path
 
-from benchmarks.model_searches import MODEL, exchanges, results, rounds
+from benchmarks.model_searches import MODEL, exchanges, fittest, results, rounds
+from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.report.record import Environment
+from kevolve.spool import round as round_file
+from kevolve.spool.declared import Declared
+from kevolve.spool.results import JobResult, Results
+from kevolve.spool.round import Job, Round
 
 
 def search(folder: Path, name: str) -> Path:
@@ -30,6 +36,52 @@ def test_rounds_that_wait_are_carried_under_their_searchs_name_and_results_are_l
     assert (tmp_path / "pffn-off" / "spool" / "0002-pffn.results.zip").read_text() == "measured"
     assert not (tmp_path / "pffn" / "spool" / "0002-pffn.results.zip").exists()
     assert [path.name for path in rounds(tmp_path, tmp_path / "again")] == ["pffn.0002-pffn.round.zip"]
+
+
+DECLARED = Declared(
+    module="test_norms",
+    function="test_norm",
+    nodeid="suites/some/test_norms.py::test_norm",
+    name="norm",
+    hash="0" * 64,
+    cases=(("4", '{"values":{"n":4},"seed":0}', None),),
+)
+SLOW, FAST, WRONG = (f"import torch\n\n\ndef norm(x):\n    return {what}\n" for what in ("x + 0", "x", "-x"))
+
+
+def measured(out: Path, name: str, fitness: dict[str, float]) -> None:
+    """A round with these candidates, and its results."""
+    jobs = tuple(Job(kind="quick", language="triton", source=source) for source in fitness)
+    path = out / f"{name}.0002-norm.round.zip"
+    path.write_bytes(Round(declared=DECLARED, target="cuda", jobs=jobs, plan_seed=7).packed())
+    asked = round_file.read(path)
+    found = [
+        JobResult(
+            job=asked.round.identity(job),
+            outcome=Outcome(status=Status.PASSED if fitness[job.source] else Status.INCORRECT_NUMERICAL, stage=Stage.QUICK),
+            fitness=fitness[job.source],
+        )
+        for job in jobs
+    ]
+    environment = Environment(device="Some device", arch="sm90", date="2026-01-01T00:00:00+00:00")
+    packed = Results(round=asked.sha256, environment=environment, results=tuple(found), device={"name": "Some device"}).packed()
+    path.with_name(path.name.replace(".round.", ".results.")).write_bytes(packed)
+
+
+def test_the_fittest_of_a_specs_searches_is_laid_beside_its_test_once(tmp_path: Path) -> None:
+    out, checkout = tmp_path / "out", tmp_path / "checkout"
+    out.mkdir()
+    measured(out, "norm", {SLOW: 1.5, WRONG: 0.0})
+    measured(out, "norm-off", {FAST: 2.0})
+    kernels = checkout / "suites" / "some" / "kernels" / "norm"
+    kernels.mkdir(parents=True)
+    (kernels / "cuda.cu").write_text("an older one in another language")
+    (kernels / "cpu.cpp").write_text("another target's")
+    assert list(fittest(out, checkout)) == ["norm: 2.00x, suites/some/kernels/norm/cuda.py"]
+    assert {path.name: path.read_text() for path in kernels.iterdir()} == {"cuda.py": FAST, "cpu.cpp": "another target's"}
+    (kernels / "cuda.py").write_text("# a header\n" + FAST)
+    assert list(fittest(out, checkout)) == ["norm: 2.00x, stands there"]
+    assert (kernels / "cuda.py").read_text().startswith("# a header")
 
 
 def test_kept_exchanges_name_no_machine(tmp_path: Path) -> None:
