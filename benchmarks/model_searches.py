@@ -188,7 +188,8 @@ def device(folder: Path, record: Path) -> Iterator[str]:
 
 def _facts(raw: dict[str, Any], asked: Any) -> dict[str, Any]:
     """What a measuring machine says before any candidate; the spec is made again from the round's own files."""
-    from kevolve.evaluate.feedback import light
+    from kevolve.evaluate.foreseen import known_cases
+    from kevolve.operators.trace import trace_reference
     from kevolve.spool.declared import rebuild
     from kevolve.targets import Peaks
 
@@ -200,11 +201,12 @@ def _facts(raw: dict[str, Any], asked: Any) -> dict[str, Any]:
         sys.path.insert(0, modules)
         try:
             spec = rebuild(asked.declared)
+            unread = frozenset(trace_reference(spec, target=asked.target).indexed_inputs) if spec.work is None else frozenset()
+            known = known_cases(spec, spec.cases, peaks, unread=unread)
         finally:
             sys.path.remove(modules)
             for name in [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(modules)]:
                 del sys.modules[name]  # the next round has a module of the same name
-    known = {case.id: light(spec.work(**case.values), peaks) for case in spec.cases} if spec.work is not None else {}
     return {"peaks": asdict(peaks), "cases": {case: each for case, each in known.items() if each}}
 
 

@@ -339,14 +339,14 @@ class Run:
             seed=seed,
             scatter=between,
             templates=self.templates,
-            unread=self._unread(spec),
+            unread=self.unread(spec),
         )
         measured = timed(peaks=peaks)
         if measured.outcome.status is Status.SUSPECT and (higher := self.figures.peaks_again()) != peaks:
             measured = timed(peaks=higher)
         return replace(measured, outcome=replace(measured.outcome, detail={**measured.outcome.detail, **said}))
 
-    def _unread(self, spec: Spec) -> frozenset[str]:
+    def unread(self, spec: Spec) -> frozenset[str]:
         """Inputs that the reference reads in part, through an index: their bytes are no floor."""
         if spec.work is not None:
             return frozenset()

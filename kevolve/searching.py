@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kevolve import registry
 from kevolve.evaluate import counterexamples
-from kevolve.evaluate.feedback import light
+from kevolve.evaluate.foreseen import known_cases
 from kevolve.evaluate.pools import Pools
 from kevolve.operators import bind, registered, traced
 from kevolve.search.budget import Budget
@@ -261,9 +261,8 @@ class Searching:
         if pipeline is None:
             return {**self.spool.facts(), "device": dict(self.device)} if self.spool is not None else {}
         peaks = self._run.peaks
-        cases: dict[str, dict[str, Any]] = {}
+        cases = known_cases(self._spec, self._cases, peaks, unread=self._run.unread(self._spec))
         for case in self._cases:
-            cases[case.id] = light(self._spec.work(**case.values), peaks) if self._spec.work is not None else {}
             if case.id in pipeline.baseline_us:
                 cases[case.id]["baseline_us"] = pipeline.baseline_us[case.id]
         return {"cases": cases, "device": dict(self._run.target.device()), "peaks": asdict(peaks)}

@@ -50,7 +50,7 @@ def judging(target: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(module, "measure", timed)
     monkeypatch.setattr(module, "of_draws", lambda *_: None)
     monkeypatch.setattr(Run, "check", lambda *_: PASSED)
-    monkeypatch.setattr(Run, "_unread", lambda *_: frozenset())
+    monkeypatch.setattr(Run, "unread", lambda *_: frozenset())
     return found
 
 

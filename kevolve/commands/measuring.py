@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kevolve.evaluate import counterexamples
-from kevolve.evaluate.feedback import light
+from kevolve.evaluate.foreseen import known_cases
 from kevolve.evaluate.outcome import Outcome, Stage, Status
 from kevolve.evaluate.pools import Pools
 from kevolve.evaluate.timing import Measurement
@@ -133,8 +133,8 @@ class Measuring:
 
         The device's peaks are measured now, while nothing else runs, and kept; the cases' floors follow where the spec says its work.
         """
-        peaks, work = self._run.peaks, self._spec.work
-        known = {case.id: light(work(**case.values), peaks) for case in self._spec.cases} if work is not None else {}
+        peaks = self._run.peaks
+        known = known_cases(self._spec, self._spec.cases, peaks, unread=self._run.unread(self._spec))
         facts = {"peaks": asdict(peaks), "cases": {case: each for case, each in known.items() if each}}
         environment = replace(self._run.environment, commit=None)  # the folder is none of a repository's
         return {"record": Record(environment=environment).to_json(), "device": dict(self._run.target.device()), "facts": facts}
