@@ -17,7 +17,7 @@ _FRAME = re.compile(r"(?P<frame>\d+) bytes stack frame")
 _LOSS = re.compile(
     r"^ptxas info\s*:\s*\((?P<code>C\d+)\) (?P<what>Potential Performance Loss: .*?)(?: in (?:the )?function '(?P<name>[^']*)'.*)?$"
 )
-_DEMANGLE_S = 10
+_DEMANGLE_S, _DEMANGLE_KIB = 10, 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +69,13 @@ def remarks(text: str) -> str:
 
 
 def demangled(text: str) -> str:
-    """The same with C++ names as they were written, where binutils' ``c++filt`` is there."""
+    """The same with C++ names as they were written, where binutils' ``c++filt`` is there; names are a candidate's, so it is held short."""
     path = shutil.which("c++filt")
     if path is None:
         return text
     try:
-        done = subprocess.run([path], input=text, capture_output=True, text=True, timeout=_DEMANGLE_S, check=False)
+        command = ["/bin/sh", "-c", f'ulimit -c 0; ulimit -v {_DEMANGLE_KIB}; exec "$1"', "sh", path]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_DEMANGLE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return text
     return done.stdout if done.returncode == 0 else text

@@ -84,3 +84,9 @@ def test_names_are_shown_as_they_were_written() -> None:
 def test_without_binutils_names_stay_as_the_linker_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert demangled(TWO) == TWO
+
+
+@pytest.mark.skipif(shutil.which("c++filt") is None, reason="no c++filt (binutils) here")
+def test_a_name_that_breaks_the_program_leaves_all_names_as_they_are() -> None:
+    hostile = TWO.replace("_Z1fPf", "_Z1f" + "P" * 3_000_000 + "f")
+    assert demangled(hostile) in (hostile, hostile.replace("_Z1gPf", "g(float*)"))
