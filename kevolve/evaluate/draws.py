@@ -85,7 +85,7 @@ def _draws(draw: st.DrawFn, spec: Spec, secret: int, cap: int | None) -> Draw:
         largest = _largest(spec, values, name, domain, scale)
         largest = largest if cap is None else max(domain.low, min(largest, INTERPRETED_SIZE))
         values[name] = draw(_sizes(domain.low, largest))
-    distribution = draw(st.sampled_from(_distributions(spec, values)))
+    distribution = draw(st.sampled_from(distributions(spec, values)))
     layout = draw(st.sampled_from(LAYOUTS))
     number = draw(st.integers(0, _SEEDS - 1))
     return Draw(
@@ -115,7 +115,7 @@ def _choices(spec: Spec) -> dict[str, tuple[Any, ...]]:
     return dict(spec.choices) | {name: domain.values for name, domain in spec.vary.items() if isinstance(domain, Choices)}
 
 
-def _distributions(spec: Spec, values: Mapping[str, Any]) -> tuple[str, ...]:
+def distributions(spec: Spec, values: Mapping[str, Any]) -> tuple[str, ...]:
     """All of them; infinities only where some tensor takes them."""
     described = spec.describe(**values)
     takes = not callable(described) and any(isinstance(item, Tensor) and item.infinities for item in described)

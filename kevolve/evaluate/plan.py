@@ -1,7 +1,8 @@
 """The property plan: which inputs a candidate must be right on, frozen before it is loaded.
 
 First an exhaustive sweep, every size from 0 to 1025 on each size axis with the other sizes small (tails of vectors, tiles and blocks are
-there or nowhere), then hypothesis draws of larger sizes, layouts, dtypes and distributions by name. Both follow from a secret seed.
+there or nowhere), then draws near the benchmark's cases (``near``) and hypothesis draws of larger sizes, layouts, dtypes and
+distributions by name. All follow from a secret seed.
 A failing draw is shrunk by ``kevolve.evaluate.shrink``.
 """
 
@@ -21,6 +22,7 @@ from kevolve.evaluate.arena import Image
 from kevolve.evaluate.draws import drawn, smallest_values
 from kevolve.evaluate.materialise import elements, materialise
 from kevolve.evaluate.memory import available_bytes, peak_bytes
+from kevolve.evaluate.near import near_cases
 from kevolve.evaluate.oracle import Expected, Look, ReferenceFailed, blame, conditioned, expect
 from kevolve.evaluate.sandbox import default_memory_bytes
 from kevolve.evaluate.sheet import Sheet, sheet_of
@@ -172,10 +174,11 @@ def make_plan(
     """
     swept, notes = _sweep(spec, random.Random(seed), cap)
     count = examples if cap is None else max(1, examples // 4)
+    near = near_cases(spec, seed=seed, cap=cap)
     found = drawn(spec, seed=seed, cap=cap, examples=count)
     largest, note = _huge(spec, seed, cap, memory_bytes) if huge else ([], None)
     notes += [note] if note else []
-    return Plan(spec=spec, seed=seed, cap=cap, examples=count, draws=(*swept, *found, *largest), notes=tuple(notes))
+    return Plan(spec=spec, seed=seed, cap=cap, examples=count, draws=(*swept, *near, *found, *largest), notes=tuple(notes))
 
 
 def of_draws(spec: Spec, draws: Sequence[Draw]) -> Plan:

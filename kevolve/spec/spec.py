@@ -29,7 +29,8 @@ class Draw:
     """One set of inputs, small enough to print: arguments, a distribution and a layout by name, a seed. Never elements.
 
     ``distribution`` and ``layout`` apply to the tensors that do not fix theirs; None leaves normal and contiguous.
-    ``origin`` says where it came from: ``case``, ``sweep``, ``drawn``, ``kept`` (a counterexample) or ``huge``.
+    ``origin`` says where it came from: ``case``, ``sweep``, ``near`` (a case), ``drawn``, ``kept`` (a
+    counterexample) or ``huge``.
     """
 
     values: Mapping[str, Any]
