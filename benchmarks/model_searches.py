@@ -114,12 +114,33 @@ def rounds(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def results(folder: Path, out: Path) -> Iterator[Path]:
-    """Lay each result beside its round: under its own name at once whole, since the search looks there every second."""
+    """Lay each result beside its round: under its own name at once whole, since the search looks there every second.
+
+    A search that was begun anew asks for the same jobs, perhaps in another order, and its round has another hash: it gets that one.
+    """
     for path in sorted(out.glob("*.results.zip")):
         name, _, own = path.name.partition(".")
         partly = folder / name / "spool" / f"{own}.partly"
-        shutil.copy(path, partly)
+        partly.write_bytes(_readdressed(path, partly.with_name(own.replace(".results.", ".round."))))
         yield partly.rename(partly.with_suffix(""))
+
+
+def _readdressed(path: Path, waiting: Path) -> bytes:
+    """The results of the round beside them as those of the round that waits; both must ask for the same jobs of the same seeds."""
+    from kevolve.spool import results as results_file
+    from kevolve.spool import round as round_file
+
+    carried = round_file.read(path.with_name(path.name.replace(".results.", ".round.")))
+    asked = round_file.read(waiting)
+    if asked.sha256 == carried.sha256:
+        return path.read_bytes()
+    one, other = carried.round, asked.round
+    if set(one.identities) != set(other.identities) or (one.plan_seed, one.kept, one.files) != (other.plan_seed, other.kept, other.files):
+        raise SystemExit(f"{path.name}: these are results of another round than {waiting}: other candidates, seeds or files")
+    found = results_file.read(path, carried)
+    by_job = {each.job: each for each in found.results}
+    ordered = tuple(by_job[job] for job in other.identities)
+    return replace(found, round=asked.sha256, results=ordered).packed()
 
 
 def fittest(folder: Path, checkout: Path) -> Iterator[str]:
