@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,17 @@ class Measuring:
         self._run = Run(settings, Silent())
         self._spec = rebuild(round.declared)
         self._stack = ExitStack()
-        begin = partial(self._run.templates.begin, self._spec, target=self._run.target)
-        quiet = self._run.workers.quiet
-        self._pools = Pools(self._spec, seed=round.plan_seed, quiet=quiet, made=lambda case, pool: begin(case, pool=pool))
-        self._stack.callback(self._pools.close)
         for draw in round.kept:
             counterexamples.save(self._spec, decode(self._spec, Draw.from_json(draw)))  # replayed first, as at home
+
+    @cached_property
+    def _pools(self) -> Pools:
+        """The contents on which quick jobs are timed."""
+        run = self._run
+        begin = partial(run.templates.begin, self._spec, target=run.target)
+        pools = Pools(self._spec, seed=self._round.plan_seed, quiet=run.workers.quiet, made=lambda case, pool: begin(case, pool=pool))
+        self._stack.callback(pools.close)
+        return pools
 
     def results(self, jobs: Sequence[Job]) -> Iterator[JobResult]:
         """Each job's result as it is there: the quick ones side by side, then the others."""

@@ -6,7 +6,6 @@ with contiguous inputs of normal contents.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,41 +18,57 @@ from kevolve.spec.spec import Draw, Spec
 
 NEAR_ELEMENTS = 1 << 22  # all of them together
 MOST = 60
-_SMALL = (3, 2, 5)  # in place of one of a case's sizes
-_OTHER_LAYOUTS = 2  # of each sizes, beside contiguous ones
+_SMALL = (3, 2, 5)  # in place of one of a case's sizes: each with another layout, so that no two draws have the same sizes
+_STRIDED = tuple(layout for layout in LAYOUTS if layout != "contiguous")
 
 
 def near_cases(spec: Spec, *, seed: int, cap: int | None) -> list[Draw]:
     """Draws of the cases' sizes as far as the declared domain goes, whole and with one size small, those of the fewest elements first.
 
-    At most ``NEAR_ELEMENTS`` elements, each at most ``cap``; under a cap no size beyond what an interpreter can take as its grid.
+    No two have the same sizes: a kernel that remembers answers by them is told so by the draws that are made for that (``rewritten``), not
+    by one that is right when it is replayed alone. At most ``NEAR_ELEMENTS`` elements, each at most ``cap``; under a cap no size beyond
+    what an interpreter can take as its grid.
     """
     generator = random.Random(f"{seed}:near")
     axes = [name for name, domain in spec.vary.items() if isinstance(domain, Sizes)]
     if not axes:
         return []
-    sizes = {str(values): values for case in spec.cases for values in _variants(spec, axes, case.values, generator)}
-    costs = {key: elements(spec, values) for key, values in sizes.items()}
+    draws: dict[str, Draw] = {}
+    for case in spec.cases:
+        for draw in _variants(spec, axes, case.values, generator):
+            draws.setdefault(_sizes(draw, axes), draw)
+    costs = {key: elements(spec, draw.values) for key, draw in draws.items()}
     left, found = NEAR_ELEMENTS, list[Draw]()
-    for key in sorted(sizes, key=lambda key: (costs[key], key)):
-        values, cost = sizes[key], (1 + _OTHER_LAYOUTS) * costs[key]
-        if cap is not None and (costs[key] > cap or max(values[name] for name in axes) > INTERPRETED_SIZE):
+    for key in sorted(draws, key=lambda key: (costs[key], key)):
+        if cap is not None and (costs[key] > cap or max(draws[key].values[name] for name in axes) > INTERPRETED_SIZE):
             continue
-        if cost > left or len(found) + 1 + _OTHER_LAYOUTS > MOST:
+        if costs[key] > left or len(found) == MOST:
             break
-        left -= cost
-        found += _laid(spec, values, generator)
+        left -= costs[key]
+        found.append(draws[key])
     return found
 
 
-def _variants(spec: Spec, axes: Sequence[str], given: Mapping[str, Any], generator: random.Random) -> Iterator[dict[str, Any]]:
-    """The case within the domain, and the same with each size in turn small."""
+def _sizes(draw: Draw, axes: Sequence[str]) -> str:
+    return str([draw.values[name] for name in axes])
+
+
+def _variants(spec: Spec, axes: Sequence[str], given: Mapping[str, Any], generator: random.Random) -> Iterator[Draw]:
+    """The case within the domain, strided; and with each size in turn small, contiguous and strided."""
     whole = {name: _within(spec, name, given.get(name, least)) for name, least in smallest_values(spec).items()}
-    yield whole
+    yield _near(whole, generator, "normal", generator.choice(_STRIDED))
     for name in axes:
-        small = _within(spec, name, generator.choice(_SMALL))
-        if small < whole[name]:
-            yield {**whole, name: small}
+        layouts = ("contiguous", *generator.sample(_STRIDED, len(_SMALL) - 1))
+        for size, layout in zip(generator.sample(_SMALL, len(_SMALL)), layouts, strict=True):
+            small = _within(spec, name, size)
+            if small < whole[name]:
+                values = {**whole, name: small}
+                distribution = generator.choice(distributions(spec, values)) if layout == "contiguous" else "normal"
+                yield _near(values, generator, distribution, layout)
+
+
+def _near(values: Mapping[str, Any], generator: random.Random, distribution: str, layout: str) -> Draw:
+    return Draw(values=dict(values), seed=generator.getrandbits(40), distribution=distribution, layout=layout, origin="near")
 
 
 def _within(spec: Spec, name: str, value: Any) -> Any:
@@ -62,11 +77,3 @@ def _within(spec: Spec, name: str, value: Any) -> Any:
         return min(max(int(value), domain.low), domain.high)
     allowed = domain.values if isinstance(domain, Choices) else spec.choices.get(name, (value,))
     return value if value in allowed else allowed[0]
-
-
-def _laid(spec: Spec, values: Mapping[str, Any], generator: random.Random) -> Iterator[Draw]:
-    """The sizes contiguous with contents of any distribution, and in other layouts with normal ones."""
-    others = generator.sample([layout for layout in LAYOUTS if layout != "contiguous"], _OTHER_LAYOUTS)
-    first = generator.choice(distributions(spec, values))
-    for layout, distribution in itertools.chain([("contiguous", first)], ((layout, "normal") for layout in others)):
-        yield Draw(values=dict(values), seed=generator.getrandbits(40), distribution=distribution, layout=layout, origin="near")
