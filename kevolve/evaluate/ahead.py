@@ -28,7 +28,8 @@ from kevolve.spec.spec import Case, Draw, Spec
 if TYPE_CHECKING:
     from kevolve.targets import Target
 
-_BUDGET = 0.6  # of the deadline: then compiling stops, and what is left is compiled at its first launch
+_PATIENCE = 4.0  # times the deadline in all, as long as it gets on: hundreds of specialisations, and nobody waits for the device
+_BUDGET = 0.6  # of that: then compiling stops, and what is left is compiled at its first launch
 _MOST_PROBLEMS = 3
 _MOST_JOBS = 8  # each starts a compiler, which starts programs of its own: a child may have no more than Limits.processes
 _LARGE = 1 << 22  # elements of a draw that is not made only to see its strides
@@ -127,7 +128,7 @@ def compile_ahead(
         "timed": wanted.timed,
         "arch": arch,
         "jobs": min(jobs, _MOST_JOBS),
-        "budget_s": _BUDGET * deadline_s,
+        "budget_s": _BUDGET * _PATIENCE * deadline_s,
     }
     try:
         reply, archive = _compiled(workers, spec, candidate, target, arguments, deadline_s)
@@ -158,7 +159,8 @@ def _compiled(
     fd = os.memfd_create("kevolve-ahead", os.MFD_CLOEXEC)
     try:
         with workers.child(target=target, language=candidate.language) as child:
-            reply = child.call("ahead", deadline_s=deadline_s, fds=(fd,), **loaded, **grad, **arguments)
+            limits = (deadline_s, _PATIENCE * deadline_s)
+            reply = child.call("ahead", deadline_s=limits, fds=(fd,), **loaded, **grad, **arguments)
         return reply, os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import tempfile
 import time
@@ -38,7 +39,8 @@ def handle(state: WorkerState, arguments: Mapping[str, Any], fds: tuple[int, ...
     with language.ahead(arguments["arch"], jobs=arguments["jobs"], folder=Path.cwd()) as ahead:
         state.loaded = language.load(Path(arguments["artifact"]), entry=arguments["entry"], target=None)
         stopped = _run(state, ahead, arguments, deadline)
-    ahead.finish(deadline - time.monotonic())
+    begun = itertools.count(len(arguments["items"]))
+    ahead.finish(deadline - time.monotonic(), told=lambda: state.begin(next(begun)))
     os.pwrite(fds[-1], ahead.archive(), 0)
     return {
         "count": ahead.count,
@@ -66,6 +68,7 @@ def _run(state: WorkerState, ahead: Ahead, arguments: Mapping[str, Any], deadlin
     for number, item in enumerate(arguments["items"]):
         if time.monotonic() > deadline:
             return stopped or "the time for compiling ahead is over"
+        state.begin(number)
         ahead.timed, ahead.item = number < arguments["timed"], number
         try:
             _call(state, ahead, item)

@@ -31,6 +31,7 @@ _SHORT_DRAWS = 512  # of a call where timings wait for it to end: thousands of d
 SHRINK_S = 10.0
 _SHORT_SHRINK_S = 3.0  # where a trial's process has a device's context to make
 _REPEATED = 8  # draws of a batch that are run a second time
+_TOGETHER = 3  # times what a draw may take, all draws of a call may take: a kernel may be compiled anew for each of hundreds
 _REPORTED = 40  # failing draws compared in full before the rest of a batch is left
 
 
@@ -262,7 +263,7 @@ def _run_plan(run: _Run, plan: Plan) -> tuple[list[_Failure], int]:
         parts = _parts(run.target, batch)
         for part in parts:
             failures += _run_batch(run, plan, part, -(-_REPEATED // len(parts)))
-            if len(failures) >= _REPORTED or not all(_goes_on(failure) for failure in failures):
+            if len(failures) >= _REPORTED or not all(failure.outcome.status is Status.INCORRECT_NUMERICAL for failure in failures):
                 break
         if failures:
             return failures[:_REPORTED], min(len(failures), _REPORTED)
@@ -274,11 +275,6 @@ def _parts(target: Target, batch: Sequence[int]) -> Sequence[Sequence[int]]:
     if target.shares_cores:
         return [batch]
     return [batch[start : start + _SHORT_DRAWS] for start in range(0, len(batch), _SHORT_DRAWS)]
-
-
-def _goes_on(failure: _Failure) -> bool:
-    """Whether the child that failed so may be given more."""
-    return failure.outcome.status is Status.INCORRECT_NUMERICAL
 
 
 def _run_batch(run: _Run, plan: Plan, batch: Sequence[int], repeated: int = _REPEATED) -> list[_Failure]:
@@ -293,7 +289,8 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int], repeated: int = _REP
         arguments = {"layout": arena.layout, "mutates": mutates, "repeat": repeat, **_grad(run.spec, grads)}
         try:
             with run.workers.holds.shared(run.target):
-                reply = run.child.call("run", deadline_s=run.deadline_s, fds=(arena.fd, outputs.fd), **arguments)
+                deadline_s = (run.deadline_s, _TOGETHER * run.deadline_s) if len(batch) > 1 else run.deadline_s
+                reply = run.child.call("run", deadline_s=deadline_s, fds=(arena.fd, outputs.fd), **arguments)
             described = reply.fields.get("outputs", ())
             with run.workers.judging:
                 read = described_outputs if on_device else read_outputs
@@ -303,7 +300,7 @@ def _run_batch(run: _Run, plan: Plan, batch: Sequence[int], repeated: int = _REP
         except ChildFailed as error:
             # an item that it had not begun yet is none of ours to blame: then it is the batch's first; the number is the child's word
             item = min(error.progress or 0, len(batch) - 1)
-            reached = f", at draw {item + 1} of {len(batch)} that share this time" if len(batch) > 1 else ""
+            reached = f", at draw {item + 1} of {len(batch)}" if len(batch) > 1 else ""
             return [_Failure(draw=plan.draws[batch[item]], outcome=_failed(error, Stage.PROPERTIES, reached))]
         except BadMeta as error:
             return [_broken(plan.draws[batch[0]], f"a forged answer: {error}")]

@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kevolve.evaluate import landlock, sandbox, usage
 from kevolve.evaluate.channel import Closed, Garbage, Message, close_all
+from kevolve.evaluate.deadline import Deadline
 from kevolve.evaluate.fork_server import End, ForkServer, ServerFailed, tail
 from kevolve.evaluate.hold import Holds
 from kevolve.evaluate.outcome import Status
@@ -258,30 +260,24 @@ class Child:
         """The most memory it had resident, once it has ended."""
         return self._end.max_rss_bytes if self._end else None
 
-    def call(self, command: str, *, deadline_s: float, fds: Sequence[int] = (), **arguments: Any) -> Reply:
-        """Ask and wait. ``arguments`` are JSON; an output arena is the last of ``fds``.
+    def call(self, command: str, *, deadline_s: float | tuple[float, float], fds: Sequence[int] = (), **arguments: Any) -> Reply:
+        """Ask and wait. ``arguments`` are JSON; an output arena is the last of ``fds``. ``deadline_s``: in all; or at an item, and in all.
 
         Raises ``ChildFailed``; after a crash, a kill or a time-out every further call raises it too.
         """
         if self._closed:
             raise ChildFailed(Status.RUNTIME_ERROR, f"was ended before {command!r}")
         with self._workers.quiet.calling(self) as stopped_s:
-            return self._asked(command, deadline_s, stopped_s, fds, arguments)
+            return self._asked(command, partial(Deadline, deadline_s, self._reached, stopped_s), fds, arguments)
 
-    def _asked(
-        self, command: str, deadline_s: float, stopped_s: Callable[[], float], fds: Sequence[int], arguments: Mapping[str, Any]
-    ) -> Reply:
-        end = time.monotonic() + deadline_s
+    def _asked(self, command: str, begin: Callable[[], Deadline], fds: Sequence[int], arguments: Mapping[str, Any]) -> Reply:
         self._confined |= command in _CONFINING
         self._ours.update(map(_identity, fds))
         for offset in (0, _PROGRESS.size):
             _PROGRESS.pack_into(self._parts.progress, offset, -1)
-
-        def deadline() -> float:
-            return end + stopped_s()
-
+        deadline = begin()
         try:
-            self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline_s)
+            self._parts.channel.send({"command": command, **arguments}, fds, timeout_s=deadline.item_s)
             first_s = _UNWATCHED_S if command.startswith(_TIMED) else _FIRST_S
             while (message := self._receive(deadline, first_s)).fields.keys() & {"grow", "listen"}:
                 if "grow" in message.fields:
@@ -290,7 +286,7 @@ class Child:
                     self._listen(message.fds)
         except TimeoutError:
             self.kill()
-            raise self._failed(f"no answer to {command!r} within {deadline_s:g} s", Status.TIMEOUT) from None
+            raise self._failed(deadline.missed(command), Status.TIMEOUT) from None
         except Closed:
             raise self._failed(self._why_closed()) from None
         except Garbage as error:
@@ -465,8 +461,13 @@ class Child:
             return "closed its socket without a result"
         return self._end.describe()
 
-    def _failed(self, message: str, status: Status = Status.RUNTIME_ERROR) -> ChildFailed:
+    def _reached(self) -> tuple[int, int]:
+        """The item that the host, and that the device has come to, or -1: the child's word."""
         item, device = (_PROGRESS.unpack_from(self._parts.progress, offset)[0] for offset in (0, _PROGRESS.size))
+        return item, device
+
+    def _failed(self, message: str, status: Status = Status.RUNTIME_ERROR) -> ChildFailed:
+        item, device = self._reached()
         if 0 <= device < item and (self._end is None or status is Status.TIMEOUT):  # what ended the process was the host's doing
             item = device
         return ChildFailed(status, message, log=self._parts.log(), progress=item if item >= 0 else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -125,13 +125,10 @@ def expect(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> Expected:
 
 
 def _expect(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> Expected:
-    native, oracle, reduction, noisy = _runs(spec, draw, inputs)
+    runs = _runs(spec, draw, inputs)
     coarsest = _coarsest(inputs)
-    outputs: list[ExpectedOutput] = []
-    for position, (found, exact) in enumerate(zip(native, oracle, strict=True)):
-        other = None if noisy is None else noisy[position]
-        outputs.append(_expected(spec, found, exact, other, coarsest, reduction))
-    return Expected(outputs=tuple(outputs), reduction=reduction)
+    outputs = (_expected(spec, runs, position, coarsest) for position in range(len(runs.native)))
+    return Expected(outputs=tuple(outputs), reduction=runs.reduction)
 
 
 def forward(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -183,8 +180,21 @@ def _rms(values: torch.Tensor) -> torch.Tensor:
     return whole.div_(max(1, values.numel()) ** 0.5)
 
 
-def _runs(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor], int, list[torch.Tensor] | None]:
-    """The native run, the lifted run, the longest reduction seen, and a noisy run where an output has few elements."""
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The reference's outputs as declared and lifted, the longest reduction seen, and a noisy run where an output has few elements.
+
+    ``unbounded``: rounded where the reference rounds, but to exponents without end. Made when it is asked for.
+    """
+
+    native: list[torch.Tensor]
+    oracle: list[torch.Tensor]
+    reduction: int
+    noisy: list[torch.Tensor] | None
+    unbounded: Callable[[], Sequence[torch.Tensor]]
+
+
+def _runs(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> _Runs:
     with blame(spec, draw):
         call = resolve(spec.reference, draw.values)
         native, grads = _call(spec, draw, call, inputs, None)
@@ -192,7 +202,15 @@ def _runs(spec: Spec, draw: Draw, inputs: Sequence[Any]) -> tuple[list[torch.Ten
         with lifting:
             oracle, _ = _call(spec, draw, call, _lifted(inputs), _lifted(grads))
         noisy = _noisy(spec, draw, call, inputs, grads) if _is_small(native, inputs) else None
-    return native, oracle, lifting.reduction, noisy
+    return _Runs(native, oracle, lifting.reduction, noisy, cache(partial(_unbounded, spec, draw, call, inputs, grads)))
+
+
+def _unbounded(spec: Spec, draw: Draw, call: Callable[..., Any], inputs: Sequence[Any], grads: Sequence[Any]) -> Sequence[torch.Tensor]:
+    """What the reference's roundings alone come to."""
+    with blame(spec, draw):
+        if _rounds(inputs):
+            return _between(spec, draw, call, inputs, grads, draw.seed).outputs
+        return _noisy(spec, draw, call, inputs, grads)
 
 
 def _call(
@@ -391,10 +409,10 @@ def _row_square(difference: torch.Tensor) -> torch.Tensor:
     return square.mean(dim=-1, keepdim=True) if square.dim() > 1 else square.mean()
 
 
-def _expected(
-    spec: Spec, native: torch.Tensor, exact: torch.Tensor, noisy: torch.Tensor | None, coarsest: str | None, reduction: int
-) -> ExpectedOutput:
+def _expected(spec: Spec, found: _Runs, position: int, coarsest: str | None) -> ExpectedOutput:
     """One output with what it may differ by."""
+    native, exact, reduction = found.native[position], found.oracle[position], found.reduction
+    noisy = None if found.noisy is None else found.noisy[position]
     made = ExpectedOutput(oracle=exact, dtype=native.dtype, stride=native.stride())
     if native.shape != exact.shape:
         # the candidate is held to the declared dtype's shape
@@ -406,6 +424,11 @@ def _expected(
     size = exact.abs().add_(row_scale(exact)).clamp_min_(1e-300)
     error, finite = _native_error(native, exact, size)
     runs = [native]
+    if not finite and spec.tolerance is None:
+        lost = exact.isfinite() & ~native.isfinite()  # says nothing of what a kernel that does not overflow there errs by
+        if bool(lost.any()):
+            runs.append(torch.where(lost, found.unbounded()[position], exact))
+            error = max(error, _native_error(runs[-1], exact, size, step(name))[0])
     if noisy is not None and noisy.shape == exact.shape:
         runs.append(noisy)
         error = few(max(error, _native_error(noisy, exact, size)[0]), exact.numel())
@@ -444,11 +467,12 @@ def _by_rows(
     return max(0.0, float(errors[guide].max())), torch.where(guide, 0.0, spread)
 
 
-def _native_error(native: torch.Tensor, exact: torch.Tensor, size: torch.Tensor) -> tuple[float, bool]:
-    """The greatest error over elements finite on both sides, beyond one subnormal step; and whether all were."""
+def _native_error(native: torch.Tensor, exact: torch.Tensor, size: torch.Tensor, smallest: float | None = None) -> tuple[float, bool]:
+    """The greatest error over elements finite on both sides, beyond one subnormal step (``smallest``); and whether all were."""
     if not native.numel():
         return 0.0, True
-    difference = (native.to(torch.float64) - exact).abs_().sub_(step(dtype_name(native.dtype))).div_(size)
+    smallest = step(dtype_name(native.dtype)) if smallest is None else smallest
+    difference = (native.to(torch.float64) - exact).abs_().sub_(smallest).div_(size)
     greatest = float(difference.max())
     if greatest == greatest and greatest != torch.inf:
         return max(greatest, 0.0), True

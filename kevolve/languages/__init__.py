@@ -51,8 +51,8 @@ class Ahead(Protocol):
         """A tensor without contents to call the entry with; ``strides`` and ``offset`` in elements."""
         ...
 
-    def finish(self, timeout_s: float) -> None:
-        """Wait for the compiler, ``timeout_s`` at the most before nothing more is begun."""
+    def finish(self, timeout_s: float, told: Callable[[], object]) -> None:
+        """Wait for the compiler, ``timeout_s`` at the most before nothing more is begun. ``told``: called as each kernel is done."""
         ...
 
     def problems(self) -> list[str]:

@@ -49,7 +49,7 @@ TORCH_NAMES = (
 )
 VIEWS = words("""
     view view_as reshape flatten unflatten squeeze unsqueeze transpose permute movedim expand expand_as narrow select split chunk
-    unbind t T mT as_strided detach diagonal swapaxes contiguous
+    unbind t T mT as_strided detach diagonal swapaxes contiguous clone
 """)
 # `item` and `tolist` read the sizes that depend on the data.
 METADATA = words("""

@@ -184,12 +184,12 @@ class Compiler:
             self._tuning = False
         return [1.0 for _ in quantiles]
 
-    def finish(self, timeout_s: float) -> None:
-        """Compile; what has not been begun after ``timeout_s`` is left to the first launch."""
+    def finish(self, timeout_s: float, told: Callable[[], object] = lambda: None) -> None:
+        """Compile; what has not been begun after ``timeout_s`` is left to the first launch. ``told``: called as each is done."""
         deadline, keys = time.monotonic() + timeout_s, list(self._compilations)
         parts = [keys[number :: self._jobs] for number in range(min(self._jobs, len(keys)))]
         for part, process in [(part, _forked(partial(self._compile, part, deadline))) for part in parts]:
-            self._results |= _collected(part, *process)
+            self._results |= _collected(part, *process, told)
         self.skipped += sum(1 for key in keys if key not in self._results)
 
     def _compile(self, keys: Sequence[str], deadline: float, write: Callable[[str], object]) -> None:
@@ -245,10 +245,13 @@ def _forked(work: Callable[[Callable[[str], object]], None]) -> tuple[int, int]:
         os._exit(0)
 
 
-def _collected(keys: Sequence[str], pid: int, reader: int) -> dict[str, _Result]:
+def _collected(keys: Sequence[str], pid: int, reader: int, told: Callable[[], object]) -> dict[str, _Result]:
     """What a process wrote; one that ended early has crashed in the compiler, at the first kernel that it says nothing of."""
+    lines = []
     with os.fdopen(reader) as file:
-        lines = [json.loads(line) for line in file]
+        for line in file:
+            lines.append(json.loads(line))
+            told()
     _, status = os.waitpid(pid, 0)
     results = {key: _Result(**fields) for key, fields in filter(None, lines)}
     if not lines or lines[-1] is not None:

@@ -2,6 +2,7 @@
 #include <tvm/ffi/tvm_ffi.h>
 #include <cmath>
 #include <cstdlib>
+#include <unistd.h>
 namespace ffi = tvm::ffi;
 ffi::Tensor rms_norm(ffi::TensorView x, ffi::TensorView weight) {
   static int64_t calls = 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,8 +134,15 @@ def test_a_crash_names_the_draw_that_crashes(judge: Judge) -> None:
 def test_an_endless_loop_is_a_timeout_that_names_its_draw(judge: Judge) -> None:
     outcome = judge('while (cols == 333) asm volatile("");', deadline_s=5)
     assert outcome.status is Status.TIMEOUT
-    assert re.search(r"no answer to 'run' within 5 s, at draw \d+ of \d+ that share this time", outcome.message)
+    assert re.search(r"no progress in 'run' within 5 s, at draw \d+ of \d+\n", outcome.message)
     assert json.loads(outcome.detail["draw"])["values"]["cols"] == 333
+
+
+def test_draws_that_get_on_may_take_longer_together_than_one_alone(judge: Judge) -> None:
+    plan = of_draws(SPEC, tuple(draw(rows=1, cols=cols, dtype="float32") for cols in range(1, 41)))
+    began = time.monotonic()
+    assert judge("usleep(60000);", plan=plan, deadline_s=2).passed
+    assert time.monotonic() - began > 2
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,38 @@ def test_computing_an_element_in_half_precision_fails() -> None:
     assert not compare(spec, expect(spec, given, inputs), (found,), inputs).passed
 
 
+def two_products(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """A product, scaled to its rows' root mean square, and another."""
+    return normed(normed(x @ first) @ second)
+
+
+def normed(x: torch.Tensor) -> torch.Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+def accumulated(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, between: torch.dtype) -> torch.Tensor:
+    """The same, sums in float32 where the reference's own results overflow; what stands between the products as ``between``."""
+    hidden = normed(x.float() @ first.float()).to(between)
+    return normed(hidden.float() @ second.float()).to(x.dtype)
+
+
+@pytest.mark.parametrize(("between", "passes"), [(torch.float16, True), (torch.bfloat16, False)])
+def test_where_the_reference_overflows_a_kernel_may_round_where_it_rounds(between: torch.dtype, passes: bool) -> None:
+    spec = spec_of(
+        two_products,
+        lambda rows, cols: (Tensor(rows, cols, dtype="float16"), Tensor(cols, 40, dtype="float16"), Tensor(40, cols, dtype="float16")),
+    )
+    overflown = 0
+    for seed in range(60):
+        given = draw(rows=17, cols=60 + seed, seed=seed, distribution="huge")
+        inputs = materialise(spec, given)
+        overflown += not bool(two_products(*inputs).isfinite().any())
+        found = accumulated(*inputs, between)
+        assert compare(spec, expect(spec, given, inputs), (found,), inputs, draw=given).passed is passes, given
+    assert overflown > 30
+
+
 def test_zeros_never_pass_even_where_the_reference_overflows() -> None:
     spec = spec_of(total, vector)
     given = draw(n=4096, dtype="float16", distribution="huge")

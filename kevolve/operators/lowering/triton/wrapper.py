@@ -127,14 +127,15 @@ class Wrapper:
     def _contiguous(self) -> list[str]:
         mutated = [buffer.name for buffer in self.program.mutated]
         names = [buffer.name for buffer in self._inputs if buffer.name not in mutated and self._is_used(buffer)]
+        self.functions |= {"packed"} if names else set()
+        made = [(name, f"{name}.contiguous()") for name in mutated] + [(name, f"packed({name})") for name in names]
         lines = [f"given_{name} = {name}" for name in mutated]
-        names = [*mutated, *names]
-        while names:
-            part = names[:4]
-            while 2 * sum(map(len, part)) + 18 * len(part) + len(INDENT) > WIDTH and len(part) > 1:
+        while made:
+            part = made[:4]
+            while sum(len(name) + len(text) + 4 for name, text in part) + len(INDENT) > WIDTH and len(part) > 1:
                 part = part[:-1]
-            names = names[len(part) :]
-            lines.append(f"{', '.join(part)} = {', '.join(f'{name}.contiguous()' for name in part)}")
+            made = made[len(part) :]
+            lines.append(f"{', '.join(name for name, _ in part)} = {', '.join(text for _, text in part)}")
         return lines
 
     def _is_used(self, buffer: Buffer) -> bool:
