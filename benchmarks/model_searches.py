@@ -6,6 +6,7 @@
     python -m benchmarks.model_searches results FOLDER OUT                 # its results, laid beside their rounds: the searches go on
     python -m benchmarks.model_searches fittest FOLDER .                   # there: what came out best, beside its test in the checkout
     python -m benchmarks.model_searches exchanges FOLDER OUT               # what was asked and answered, to start from another day
+    python -m benchmarks.model_searches graphs FOLDER OUT NAME …           # every step of these searches, as `kevolve search export` says
 
 ``:off`` searches without retrieval. ``--recorded FOLDER`` answers from kept exchanges (as long as prompts are the same) and asks nobody.
 A search that was killed goes on when it is started again.
@@ -20,8 +21,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,9 @@ _OF_DEVICE = ("memory", "multiprocessors", "l2", "driver", "driver_cuda", "torch
 
 
 def main() -> None:
-    """The six commands."""
+    """The seven commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("start", "device", "rounds", "results", "fittest", "exchanges"))
+    parser.add_argument("command", choices=("start", "device", "rounds", "results", "fittest", "exchanges", "graphs"))
     parser.add_argument("folder", type=Path, help="where the searches live")
     parser.add_argument("rest", nargs="+", metavar="NAME|PATH", help=f"start: of {', '.join(TESTS)}, each with :off or without")
     parser.add_argument("--model", help="start: as --kevolve-model; {name} stands for the search's")
@@ -67,6 +69,9 @@ def main() -> None:
     elif given.command == "device":
         for told in device(folder, Path(given.rest[0])):
             print(told)
+    elif given.command == "graphs":
+        for path in graphs(folder, Path(given.rest[0]), given.rest[1:]):
+            print(path)
     else:
         move = {"rounds": rounds, "results": results, "fittest": fittest, "exchanges": exchanges}[given.command]
         for path in move(folder, Path(given.rest[0])):
@@ -179,11 +184,26 @@ def exchanges(folder: Path, out: Path) -> Iterator[Path]:
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob(f"*/repo/{_KEPT}")):
         kept = out / f"{path.parents[2].name}.jsonl.gz"
-        text = path.read_text()
-        for own in {entry["model"] for entry in map(json.loads, text.splitlines()) if "model" in entry}:
-            text = text.replace(json.dumps(own, ensure_ascii=False)[1:-1], MODEL)
-        kept.write_bytes(gzip.compress(text.encode(), mtime=0))
+        kept.write_bytes(gzip.compress(_neutral(path.read_text()).encode(), mtime=0))
         yield kept
+
+
+def graphs(folder: Path, out: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Each search's graph under the neutral name of the model."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        place, kept = folder / name.replace(":", "-"), out / f"{name.replace(':', '-')}.jsonl.gz"
+        command = [Path(sysconfig.get_path("scripts")) / "kevolve", "search", "export"]
+        text = subprocess.run(command, cwd=place / "repo", stdout=subprocess.PIPE, text=True, check=True).stdout
+        kept.write_bytes(gzip.compress(_neutral(text).encode(), mtime=0))
+        yield kept
+
+
+def _neutral(text: str) -> str:
+    """Lines of JSON without what is a matter of one machine: how its model is called, where packages lie."""
+    for own in {entry["model"] for entry in map(json.loads, text.splitlines()) if entry.get("model")}:
+        text = text.replace(json.dumps(own, ensure_ascii=False)[1:-1], MODEL).replace(json.dumps(own)[1:-1], MODEL)
+    return text.replace(f"{sysconfig.get_path('purelib')}/", "").replace(f"{ROOT}/", "")
 
 
 def device(folder: Path, record: Path) -> Iterator[str]:

@@ -38,7 +38,7 @@ class Operator:
 _NO_LESS = {"bfloat16": ("float16", "inputs"), "float16": ("inputs",)}  # than declared
 # What must be refused in every run; of the others (one rounding of a 16-bit output hides them, or errors that average out over 10^6
 # terms) the counts are given.
-_ALWAYS_REFUSED = {"bfloat16, 256 threads", "bfloat16, tree", "inputs in bfloat16", "zeros", "greatest not taken off"}
+_ALWAYS_REFUSED = {"bfloat16 between", "bfloat16, 256 threads", "bfloat16, tree", "inputs in bfloat16", "zeros", "greatest not taken off"}
 
 
 def always_refused(dtype: str, kernel: str) -> bool:
@@ -250,6 +250,33 @@ def normed(order: Sum) -> Kernel:
     return made
 
 
+def two_products(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """A product, its rows scaled to a root mean square of one, and another. In float16 the first overflows."""
+    return _to_unit(_to_unit(x @ first) @ second)
+
+
+def _to_unit(x: torch.Tensor) -> torch.Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + _EPSILON)).to(x.dtype)
+
+
+def large_matrices(rng: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Elements of the first product from a twentieth of float16's largest to four times as much."""
+    depth, scale = int(_scale(rng, 32, 512)), _scale(rng, 3e3, 3e5)
+    shapes = ((16, depth), (depth, 48), (48, depth))
+    return tuple((_normal(rng, *shape) * (scale / depth**0.5) ** 0.5).to(dtype) for shape in shapes)
+
+
+def layered(order: Sum, between: torch.dtype | None) -> Kernel:
+    """Sums in float32, in an order; what stands between the products rounded to ``between`` (None: to the declared dtype)."""
+
+    def made(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        hidden = _to_unit(order(x.float()[:, None] * first.float().T, rng)).to(between or x.dtype).float()
+        return _to_unit(order(hidden[:, None] * second.float().T, rng)).to(x.dtype)
+
+    return made
+
+
 def zeros(x: torch.Tensor, *_: object) -> torch.Tensor:
     """What the reference itself gives once it overflows."""
     return torch.zeros_like(x)
@@ -258,6 +285,11 @@ def zeros(x: torch.Tensor, *_: object) -> torch.Tensor:
 def zero_rows(x: torch.Tensor, *_: object) -> torch.Tensor:
     """Nothing computed."""
     return torch.zeros_like(x[..., 0])
+
+
+def zeros_like_product(x: torch.Tensor, first: torch.Tensor, second: torch.Tensor, *_: object) -> torch.Tensor:
+    """Nothing computed."""
+    return torch.zeros(len(x), second.shape[-1], dtype=x.dtype)
 
 
 def beyond(rng: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -282,6 +314,9 @@ def _products(depth: int) -> Operator:
 
 
 _SOFTMAX = _each(divided, ORDERS) | _each(base_two, ORDERS, "base 2, ") | _each(by_logarithm, ORDERS, "logarithm, ") | {"online": online}
+_LAYERED = _each(functools.partial(layered, between=None), ORDERS) | _each(
+    functools.partial(layered, between=torch.float32), ORDERS, "float32 between, "
+)
 _ALL = (
     Operator(
         name="sum of 10^6, random signs",
@@ -336,6 +371,14 @@ _ALL = (
         inputs=up_to_overflow,
         honest=_each(normed, ORDERS),
         low={"zeros": zeros},
+        dtypes=("float16",),
+    ),
+    Operator(
+        name="two products, the first beyond the largest",
+        reference=two_products,
+        inputs=large_matrices,
+        honest=_LAYERED,
+        low={"bfloat16 between": layered(ORDERS["pairwise"], torch.bfloat16), "zeros": zeros_like_product},
         dtypes=("float16",),
     ),
     Operator(

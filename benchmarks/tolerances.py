@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=sorted(OPERATORS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--marks", default="tolerances", help="the document's markers between which the tables are written")
     arguments = parser.parse_args()
     wanted = [(name, dtype) for name in OPERATORS if name in arguments.only for dtype in OPERATORS[name].dtypes]
     rows = [row for row in kept(arguments.json) if (row.operator, row.dtype) in wanted]
@@ -173,7 +174,7 @@ def main() -> int:
                 arguments.json.write_text(json.dumps(made, indent=1) + "\n")
     rows.sort(key=lambda row: wanted.index((row.operator, row.dtype)))
     if arguments.out:
-        put(arguments.out, "tolerances", tables(rows, made_by, where))
+        put(arguments.out, arguments.marks, tables(rows, made_by, where))
     return int(any(not row.right for row in rows if row.honest or always_refused(row.dtype, row.kernel)))
 
 

@@ -14,6 +14,8 @@ tensor below two axes). So an element near zero is judged by the scale of its ro
 - **cap**: ``8 u + v (128 + 32 sqrt n)``. Where ``e`` exceeds it the reference is no guide (it cancelled or overflowed). Rows in which it
   does are allowed ``k`` times what the reference itself errs there, and ``e`` is taken from the others; where most rows are such, the
   output's values are not judged, and the draw is counted as excluded. Without the cap a reference that overflows would let zeros pass.
+- Where the reference overflows and the oracle does not, it says nothing of a kernel that does not overflow either: there ``e`` is what its
+  roundings alone come to, to exponents without end.
 - A tensor of few elements samples its own error badly: its error is raised by ``1 + 4 / elements`` and taken from a second, noisy run too.
 - Below the smallest normal number errors are steps, not ratios: ``step`` is added to what is allowed. What computes in float32 may flush
   what lies there to zero (``exp2`` on every GPU does; an exponential that multiplies by a power of two half as large loses the next

@@ -126,16 +126,37 @@ def _bounds(facts: Mapping[str, Any]) -> Sequence[str]:
     return [each["bound"] for each in facts.get("cases", {}).values() if each and each.get("bound")]
 
 
+# What should bound a draft: in words, what to search documents for, and what to aim at.
+_FORESEEN = {
+    "memory": ("memory traffic", "one pass fusion bandwidth", "Read each input once, write each output once."),
+    "compute": ("arithmetic", "tile matrix units", "Keep the widest units fed: operands on the way while others are multiplied."),
+    "latency": (
+        "random accesses",
+        "gather random access latency loads in flight",
+        "Touch as few sectors as can be for each, and have many independent accesses in flight.",
+    ),
+    "launch": (
+        "the launch",
+        "launch single kernel small sizes latency",
+        "One launch, few dependent trips to memory: begin every load before the first wait.",
+    ),
+}
+
+
 def _draft(evidence: Evidence, bounds: Sequence[str]) -> Finding:
     """Nothing to look at yet: what the floors say bounds it, or what such operators are bounded by."""
-    arithmetic = max(set(bounds), key=bounds.count) == "compute" if bounds else not set(ARITHMETIC).isdisjoint(evidence.families)
-    why = f"by the floors of {len(bounds)} cases" if bounds else "as a rule of its family"
+    counts = {bound: bounds.count(bound) for bound in _FORESEEN if bound in bounds}
+    if counts:
+        most = sorted(counts, key=lambda bound: -counts[bound])
+        why = ", ".join(f"{_FORESEEN[bound][0]} bounds {counts[bound]} of {len(bounds)} cases" for bound in most)
+    else:
+        most = ["memory" if set(ARITHMETIC).isdisjoint(evidence.families) else "compute"]
+        why = f"{_FORESEEN[most[0]][0]} should bound it, as a rule of its family"
     return Finding(
-        bottleneck="compute" if arithmetic else "memory",
-        says=f"A draft: nothing was measured from here. {'Arithmetic' if arithmetic else 'Memory traffic'} should bound it ({why}).",
-        words="basics entry function wrapper allocate outputs example "
-        + ("tile matrix units" if arithmetic else "one pass fusion bandwidth"),
-        directions=("Read each input once, write each output once, and cover every size from 0 on.",),
+        bottleneck=most[0],
+        says=f"A draft: nothing was measured from here. {'By their floors ' if counts else ''}{why}.",
+        words=" ".join(["basics entry function wrapper allocate outputs example", *(_FORESEEN[bound][1] for bound in most)]),
+        directions=(*(_FORESEEN[bound][2] for bound in most), "Cover every size from 0 on."),
     )
 
 

@@ -8,15 +8,17 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kevolve.languages import BuildError, Built, Loaded, native, ptxas
+from kevolve.languages import BuildError, Built, Loaded, native, ptxas, sass
 from kevolve.languages.cpp_source import normalise, parse_problem, policy_problem
 from kevolve.languages.cuda_source import CUDA
+from kevolve.languages.occupancy import LIMITS
 
 if TYPE_CHECKING:
     from kevolve.targets import Target
@@ -74,9 +76,7 @@ class Cuda:
         path = compiler()
         if path is None:
             raise BuildError(str(self.missing()))
-        began = time.perf_counter()
-        key = native.digest(source, arch, *self.versions().values())
-        artifact = cache.resolve() / "cuda" / key[:2] / f"{key}.so"
+        began, artifact = time.perf_counter(), self._artifact(source, arch, cache)
         log = artifact.with_suffix(".txt")
         cached = artifact.exists() and log.exists()
         if not cached:
@@ -90,6 +90,21 @@ class Cuda:
             diagnostics=native.shortened(ptxas.remarks(text)),
             resources=ptxas.resources(text),
         )
+
+    def _artifact(self, source: str, arch: str, cache: Path) -> Path:
+        key = native.digest(source, arch, *self.versions().values())
+        return cache.resolve() / "cuda" / key[:2] / f"{key}.so"
+
+    def outline(self, source: str, *, cache: Path) -> str:
+        """What the machine code of a source that was built into ``cache`` does, in order; nothing where it was not, or cannot be listed."""
+        built = [artifact for arch in LIMITS if (artifact := self._artifact(source, arch, cache)).exists()]
+        if not built:
+            return ""
+        try:
+            kernels = sass.listed(max(built, key=lambda artifact: artifact.stat().st_mtime))
+        except (OSError, subprocess.SubprocessError) as error:
+            return f"Its machine code cannot be listed: {error}"
+        return ptxas.demangled(sass.outline(kernels))
 
     def tool_folders(self) -> tuple[Path, ...]:
         """Where the toolkit's programs are, profilers among them."""

@@ -47,7 +47,15 @@ def test_a_draft_is_bounded_by_what_the_floors_are_made_of_where_they_are_known(
     cases = {name: {"floor_us": 20.0, "bound": bound} for name, bound in (("large", "memory"), ("wide", "memory"), ("small", "compute"))}
     found = diagnosed(parents=(), families=("matmul",), facts={"cases": cases})
     assert found.bottlenecks == ("memory",)
-    assert "Memory traffic should bound it (by the floors of 3 cases)." in found.summary
+    assert "By their floors memory traffic bounds 2 of 3 cases, arithmetic bounds 1 of 3 cases." in found.summary
+
+
+def test_a_draft_whose_cases_are_small_is_told_to_launch_once_and_not_to_save_traffic():
+    cases = {name: {"floor_us": 1.0, "bound": bound} for name, bound in (("large", "latency"), ("wide", "launch"), ("small", "launch"))}
+    found = diagnosed(parents=(), families=("search",), facts={"cases": cases})
+    assert found.bottlenecks == ("launch",)
+    assert found.directions[0].startswith("One launch")
+    assert found.directions[1].startswith("Touch as few sectors")
 
 
 @pytest.mark.parametrize("status, phase", [(Status.PASSED, "optimise"), (Status.NOT_MEASURED, "optimise"), (Status.COMPILE_ERROR, "debug")])

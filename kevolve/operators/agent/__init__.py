@@ -157,6 +157,7 @@ class Agent:
             left=f"{self.limits.calls} evaluations" if mode == "workspace" else meter.left(),
             documents=self._library is not None,
             times=context.lab is None or context.lab.times,
+            launched=not registry.load("targets", context.target).shares_cores,
         )
         return made_of, diagnosis
 

@@ -70,6 +70,7 @@ class Ingredients:
     left: str = ""  # the budget of the conversation, in words
     documents: bool = False  # whether there are any to look into
     times: bool = True  # whether kernels can be timed while the conversation lasts
+    launched: bool = False  # whether a device of its own runs what the host launches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ def _sections(made_of: Ingredients, budgets: Mapping[str, int]) -> list[Section]
         ("language", render("language.md.jinja", name=made_of.language.name, guide=guide(made_of.language)), ""),
         ("hardware", _hardware(made_of), ""),
         ("times", _times(made_of), ""),
-        ("knowledge", render("knowledge.md.jinja", documents=made_of.knowledge) if made_of.knowledge else "", rest["knowledge"]),
+        ("knowledge", _knowledge(made_of), rest["knowledge"]),
         ("diagnosis", render("diagnosis.md.jinja", text=made_of.diagnosis) if made_of.diagnosis else "", ""),
         ("history", _history(made_of), ""),
         ("kernel", _kernel(made_of), rest["kernel"]),
@@ -153,6 +154,13 @@ def _sections(made_of: Ingredients, budgets: Mapping[str, int]) -> list[Section]
     ]
 
 
+def _knowledge(made_of: Ingredients) -> str:
+    if not made_of.knowledge:
+        return ""
+    shortened = any("[…]" in document.text for document in made_of.knowledge)
+    return render("knowledge.md.jinja", documents=made_of.knowledge, whole=_REST[made_of.mode]["knowledge"] if shortened else "")
+
+
 def _rules(made_of: Ingredients) -> str:
     device = made_of.facts.get("device", {})
     return render(
@@ -161,6 +169,8 @@ def _rules(made_of: Ingredients) -> str:
         device=device.get("name") or f"the target {made_of.target}",
         baseline=made_of.spec["baseline"][0],
         allow=made_of.spec["allow"],
+        launched=made_of.launched,
+        outlined=hasattr(made_of.language, "outline"),
         mode=made_of.mode,
         documents=made_of.documents,
         times=made_of.times,
