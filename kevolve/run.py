@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kevolve import elsewhere, registry, rows
 from kevolve.entry import Entry
@@ -38,11 +38,12 @@ from kevolve.spec.spec import Case, Draw, Spec, decode
 from kevolve.targets import Peaks, Target
 
 if TYPE_CHECKING:
+    from kevolve.evaluate.pools import Pools
     from kevolve.modelled import Modelled
     from kevolve.optimise import Turns
 
-CHECK_TIMEOUT_S = 120.0
-COMPILE_TIMEOUT_S = 120.0
+CHECK_TIMEOUT_S = COMPILE_TIMEOUT_S = 120.0
+Ask: TypeAlias = Callable[[], bool]
 
 
 class Console(Protocol):
@@ -316,12 +317,17 @@ class Run:
             self._measured[key] = self.measure(spec, case, candidate, self.seed)
         return self._measured[key]
 
-    def measure(self, spec: Spec, case: Case, candidate: Candidate, seed: int, *, right: Callable[[], bool] = lambda: True) -> Measurement:
-        """Check the case at its own size, then time it against every baseline. ``right``: asked between the two; else it is not timed."""
+    def measure(
+        self, spec: Spec, case: Case, candidate: Candidate, seed: int, *, right: Ask | None = None, pools: Pools | None = None
+    ) -> Measurement:
+        """Check the case at its own size, then time it against every baseline.
+
+        ``right``: asked between the two; else it is not timed. ``pools``: contents that several candidates share, made under ``seed`` too.
+        """
         outcome = self.check(spec, candidate, of_draws(spec, [Draw(values=case.values, seed=seed)]))
         if not outcome.passed:
             return rows.failed(outcome)
-        if not right():
+        if right is not None and not right():
             return rows.unmeasured("a kernel that fails its properties is not timed")
         said = {name: outcome.detail[name] for name in ("resources", "ahead") if name in outcome.detail}
         try:
@@ -339,6 +345,7 @@ class Run:
             seed=seed,
             scatter=between,
             templates=self.templates,
+            pool=pools.of(case) if pools is not None else None,
             unread=self.unread(spec),
         )
         measured = timed(peaks=peaks)
@@ -348,13 +355,11 @@ class Run:
 
     def unread(self, spec: Spec) -> frozenset[str]:
         """Inputs that the reference reads in part, through an index: their bytes are no floor."""
-        if spec.work is not None:
-            return frozenset()
-        if spec.hash not in self._indexed:
+        if spec.work is None and spec.hash not in self._indexed:
             from kevolve.operators.trace import trace_reference
 
             self._indexed[spec.hash] = frozenset(trace_reference(spec, target=self.target.name).indexed_inputs)
-        return self._indexed[spec.hash]
+        return self._indexed.get(spec.hash, frozenset())
 
     def keep(self, spec: Spec, checked: Outcome, measured: Mapping[str, Measurement]) -> None:
         """Remember an acceptance's check of a whole plan and its measurements, by case id: they are this run's results."""

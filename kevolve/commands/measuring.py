@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, replace
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property, partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from kevolve.evaluate import counterexamples
 from kevolve.evaluate.foreseen import known_cases
 from kevolve.evaluate.outcome import Outcome, Stage, Status
+from kevolve.evaluate.plan import Plan
 from kevolve.evaluate.pools import Pools
 from kevolve.evaluate.timing import Measurement
 from kevolve.report.progress import Listener
@@ -54,6 +55,15 @@ class Silent:
         return nullcontext()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grading:
+    """What all acceptances of a round share: the seed, the property plan by language, the contents of the timed calls."""
+
+    seed: int
+    plan: Callable[[str], Plan]
+    pools: Pools
+
+
 class Measuring:
     """One round on one device."""
 
@@ -68,6 +78,17 @@ class Measuring:
         self._stack = ExitStack()
         for draw in round.kept:
             counterexamples.save(self._spec, decode(self._spec, Draw.from_json(draw)))  # replayed first, as at home
+
+    @cached_property
+    def _grading(self) -> Grading:
+        """Drawn when the first acceptance begins: all that are asked for are known then, and nobody has seen the seed."""
+        run, seed = self._run, secrets.randbits(62)
+        pools = Pools(self._spec, seed=seed, quiet=run.workers.quiet)
+        self._stack.callback(pools.close)
+        return Grading(seed=seed, plan=cache(partial(self._grading_plan, seed)), pools=pools)
+
+    def _grading_plan(self, seed: int, language: str) -> Plan:
+        return self._run.plan(self._spec, language, seed)
 
     @cached_property
     def _pools(self) -> Pools:
@@ -120,15 +141,17 @@ class Measuring:
         """The full plan and every case timed, under a seed that is drawn here and that nobody has seen."""
         began = time.monotonic()
         done = partial(JobResult, job=self._round.identity(job))
-        run, spec, seed = self._run, self._spec, secrets.randbits(62)
+        run, spec, grading = self._run, self._spec, self._grading
         candidate = run.build(spec, job.source, job.language)
         if isinstance(candidate, Outcome):
             return done(outcome=candidate, seconds=time.monotonic() - began)
-        checked = run.check(spec, candidate, run.plan(spec, job.language, seed))
+        timed = run.target.unmeasured(job.language) is None
+        if timed and not run.target.shares_cores:
+            grading.pools.begin(spec.cases)  # beside the check
+        checked = run.check(spec, candidate, grading.plan(job.language))
         measured: dict[str, Measurement] = {}
-        timed = checked.passed and run.target.unmeasured(job.language) is None
-        for case in spec.cases if timed else ():
-            measured[case.id] = run.measure(spec, case, candidate, seed)
+        for case in spec.cases if timed and checked.passed else ():
+            measured[case.id] = run.measure(spec, case, candidate, grading.seed, pools=grading.pools)
             if measured[case.id].outcome.status not in (Status.PASSED, Status.TOO_SLOW):
                 break
         return done(outcome=checked, measured=measured, seconds=time.monotonic() - began)

@@ -1,7 +1,7 @@
 """The comment block at the top of an accepted kernel file.
 
-First the kernel's own two lines, ``// <name>: what it computes`` and ``// idea: …``, which are kept; then ours (``FIELDS``), which every
-acceptance replaces.
+First the kernel's own two, ``// <name>: what it computes`` and ``// idea: …``, which are kept with the comment lines that go on what they
+say; then ours (``FIELDS``), which every acceptance replaces.
 """
 
 from __future__ import annotations
@@ -65,10 +65,9 @@ def render(source: str, header: Header, *, comment: str, name: str, idea: str) -
 
     A text that does not say what it computes (``name: …``) or its idea is given such a line.
     """
-    lines = strip(source, comment).splitlines(keepends=True)
+    lines = source.splitlines(keepends=True)
     block = _block(lines, comment)
-    own = [line for line in lines[:block] if (_field(line, comment) or ("", ""))[0] in (name, "idea")]
-    rest = [line for line in lines[:block] if line not in own]
+    own, rest = _own(lines[:block], comment, (name, "idea"))
     named = {(_field(line, comment) or ("", ""))[0] for line in own}
     if name not in named:
         own.insert(0, f"{comment} {name}: computes what {header.spec} describes\n")
@@ -76,6 +75,18 @@ def render(source: str, header: Header, *, comment: str, name: str, idea: str) -
         own.append(f"{comment} idea: {' '.join(idea.split())}\n")
     added = [f"{line}\n" for line in header.lines(comment)]
     return "".join([_ended(line) for line in own] + added + rest + lines[block:])
+
+
+def _own(lines: list[str], comment: str, names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The lines of these fields with those that go on what they say, and the others; without those that acceptance adds."""
+    own, rest = list[str](), list[str]()
+    inside = False
+    for line in lines:
+        name, _ = _field(line, comment) or ("", "")
+        inside = name in names if name else inside and bool(line.removeprefix(comment).strip())
+        if name not in FIELDS:
+            (own if inside else rest).append(line)
+    return own, rest
 
 
 def _ended(line: str) -> str:

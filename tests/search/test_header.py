@@ -74,3 +74,11 @@ def test_rendering_is_idempotent_and_keeps_the_code(lines):
     assert [line for line in once.splitlines() if line and not line.startswith("//")] == [
         line for line in lines if line and not line.startswith("//")
     ]
+
+
+def test_an_idea_of_several_lines_stays_together():
+    source = "// fm: a sum\n// idea: one block an entry, so that the idle\n// half takes over the other\n\nint x;\n"
+    once = render(source, HEADER, comment="//", name="fm", idea="unused")
+    assert once.startswith("// fm: a sum\n// idea: one block an entry, so that the idle\n// half takes over the other\n// spec: ")
+    assert once.endswith("\n\nint x;\n")
+    assert render(once, HEADER, comment="//", name="fm", idea="unused") == once

@@ -1,5 +1,6 @@
 // conv1d: convolution along the last axis, stride 1, one zero on both sides
 // idea: persistent implicit product on wgmma, 30 steps of m64n200k16 an element instead of 36: outputs 64-95 fill half a tile, so the idle
+// half takes over one tap of the same outputs, shifted by one position, added by a shuffle; weights in registers, x turned once to [c/8][l][8]
 // spec: suites/paper/test_paper_convolutions.py::test_conv1d
 // target: cuda
 // parent: agent
@@ -12,7 +13,6 @@
 // shapes: 64-96-96-200-float16, 512-96-96-200-float16, 2048-96-96-200-float16
 // hardware: NVIDIA H200
 // toolchain: nvcc 13.0.88, flags -std=c++17 -O3 --ptxas-options=-v -shared -Xcompiler=-fPIC -cudart=static --expt-relaxed-constexpr, tvm_ffi 0.1.15.post2
-// half takes over one tap of the same outputs, shifted by one position, added by a shuffle; weights in registers, x turned once to [c/8][l][8]
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <tvm/ffi/extra/c_env_api.h>
