@@ -32,6 +32,8 @@ class FakeRun:
         self.seeds: list[int] = []
         self.huge: list[bool] = []
         self.target = SimpleNamespace(unmeasured=lambda language: None, shares_cores=True)
+        self.workers = SimpleNamespace(quiet=None)
+        self.pools: list[object] = []
         self.problem: str | None = None
 
     def spec_problem(self, spec):
@@ -48,8 +50,9 @@ class FakeRun:
     def check(self, spec, candidate, plan):
         return self.checked
 
-    def measure(self, spec, case, candidate, seed):
+    def measure(self, spec, case, candidate, seed, *, pools):
         self.seeds.append(seed)
+        self.pools.append(pools)
         return Measurement(outcome=Outcome(status=self.by_case.get(case.id, Status.PASSED), stage=Stage.PAIRED), pairs=7)
 
 
@@ -73,8 +76,16 @@ def test_an_acceptance_draws_one_grading_seed_of_its_own_and_times_every_case(ru
     assert len(run.seeds) == 4
     assert run.huge == [True]
     results(tmp_path, JOB)
-    assert len(set(run.seeds)) == 2, "the seed is drawn anew for every kernel"
+    assert len(set(run.seeds)) == 2, "the seed is drawn anew for every round"
     assert 7 not in run.seeds, "the development plan's seed grades nothing"
+
+
+def test_the_acceptances_of_a_round_share_seed_plan_and_contents(run, tmp_path):
+    results(tmp_path, JOB, Job(kind="accept", language="cpp", source="int y;"))
+    assert len(set(run.seeds)) == 1
+    assert run.huge == [True]
+    assert len(run.pools) == 6
+    assert len(set(map(id, run.pools))) == 1
 
 
 def test_a_case_that_refuses_the_kernel_ends_its_timing_and_one_that_is_slow_does_not(run, tmp_path):
