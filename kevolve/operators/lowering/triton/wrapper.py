@@ -127,8 +127,8 @@ class Wrapper:
     def _contiguous(self) -> list[str]:
         mutated = [buffer.name for buffer in self.program.mutated]
         names = [buffer.name for buffer in self._inputs if buffer.name not in mutated and self._is_used(buffer)]
-        self.functions |= {"packed"} if names else set()
-        made = [(name, f"{name}.contiguous()") for name in mutated] + [(name, f"packed({name})") for name in names]
+        self.functions |= {"vector_aligned"} if names else set()
+        made = [(name, f"{name}.contiguous()") for name in mutated] + [(name, f"vector_aligned({name})") for name in names]
         lines = [f"given_{name} = {name}" for name in mutated]
         while made:
             part = made[:4]
